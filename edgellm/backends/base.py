@@ -1,0 +1,74 @@
+"""What a backend is: it says what it can build, builds it, and opens an executor over the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgellm.bundle.manifest import BatchingMode
+from edgellm.bundle.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    from edgellm.bundle import Bundle
+    from edgellm.checkpoint import Checkpoint
+    from edgellm.engine.executor import Executor
+
+Progress = Callable[[int, int], None]
+"""(bytes done, bytes in all), called after each tensor."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What to build: decided before any work, so that a refusal costs nothing."""
+
+    target: str
+    quant: str
+    context: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a backend says about the files it wrote."""
+
+    backend_version: str
+    batching: BatchingMode
+    weight_bytes: int
+    """Bytes the weights take in memory when loaded."""
+    kv_bytes_per_token: int
+    runtime_bytes: int
+    """Bytes beyond weights and cache: libraries, buffers."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to open an executor. None means: the backend's choice for this machine."""
+
+    threads: int | None = None
+    max_batch: int | None = None
+    context: int | None = None
+    workers: int | None = None
+
+
+class Backend(Protocol):
+    """One way to compile and execute. Modules in `edgellm/backends/` provide one object `backend` each."""
+
+    name: str
+
+    def refuse(self, config: ModelConfig, plan: BuildPlan) -> str | None:
+        """Why this backend cannot build that, naming the config key and the nearest thing that works;
+        None if it can. Cheap: reads no weights and imports no heavy library."""
+        ...
+
+    def missing(self) -> str | None:
+        """What must be installed before this backend works (one line, with the command); None if ready."""
+        ...
+
+    def build(self, checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progress) -> Built:
+        """Write the backend's files into the existing directory `out`, tensor by tensor."""
+        ...
+
+    def load(self, bundle: Bundle, options: LoadOptions) -> Executor:
+        """Open an executor over a bundle of this backend."""
+        ...
