@@ -1,4 +1,7 @@
-"""`edgellm.json`, the manifest of a bundle: its types, which are also its schema (docs/bundle.md)."""
+"""`edgellm.json`, the manifest of a bundle: its types, which are also its schema (docs/bundle.md).
+
+Reading and writing the file, with its checksum, is in `edgellm.bundle.codec`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,26 @@ import msgspec
 from edgellm.bundle.model_config import ModelConfig
 
 MANIFEST_NAME = "edgellm.json"
+TOKENIZER_NAME = "tokenizer.json"
+TEMPLATE_NAME = "chat_template.jinja"
 FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 16 << 20
+MAX_FILES = 10_000
+ZERO_SHA256 = "0" * 64
 
 BatchingMode = Literal["step", "request"]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-RelativePath = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+RelativePath = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$",
+        max_length=256,
+        description="Forward slashes, ASCII; no part starts with a dot. edgellm.bundle.paths has the rest.",
+    ),
+]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,7 +39,7 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     path: RelativePath
     bytes: Count
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
 
 
 class TokenizerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,11 +63,11 @@ class TokenizerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults from `generation_config.json`; a request that says otherwise wins."""
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] = 1.0
+    top_k: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, msgspec.Meta(gt=0, le=10)] = 1.0
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,10 +98,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     format: Annotated[int, msgspec.Meta(ge=1)]
     edgellm: str
     """Version of edgellm that wrote the bundle."""
-    target: str
-    backend: str
+    target: Name
+    backend: Name
     backend_version: str
-    quant: str
+    quant: Name
     batching: BatchingMode
     context: Annotated[int, msgspec.Meta(ge=1)]
     """Tokens one sequence may hold: prompt and answer together."""
@@ -96,5 +112,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sampling: SamplingDefaults
     source: Source
     memory: MemoryFacts
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], msgspec.Meta(min_length=1, max_length=MAX_FILES)]
     """Every file but the manifest itself, sorted by path."""
+    checksum: Sha256 = ZERO_SHA256
+    """SHA-256 of this file's bytes with the 64 digits of this field taken as zeros. Always the last field."""
