@@ -74,7 +74,10 @@ class StepExecutor(Protocol):
     limits: ExecutorLimits
 
     def step(self, step: StepInput) -> Float32s:
-        """Write keys and values of the step's tokens into their blocks; logits float32[r, vocab_size]."""
+        """Write keys and values of the step's tokens into their blocks; logits float32[r, vocab_size].
+
+        The caller may change the returned array.
+        """
         ...
 
     def close(self) -> None: ...

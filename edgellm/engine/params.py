@@ -79,10 +79,12 @@ class SamplingParams:
 
     @classmethod
     def from_defaults(cls, defaults: SamplingDefaults, **settings: Any) -> SamplingParams:
-        """The bundle's defaults overridden by `settings`; an unknown name or a wrong type is a RequestError."""
+        """The bundle's defaults with `settings` on top; unknown names and wrong types are RequestErrors."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(settings) - known):
-            raise RequestError(f"unknown sampling option {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise RequestError(
+                f"unknown sampling option {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
         base = cls(
             temperature=defaults.temperature,
             top_k=defaults.top_k,

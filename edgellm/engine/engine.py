@@ -1,0 +1,290 @@
+"""`Engine`: text in, text out, many requests at once, over one bundle."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import Any
+
+from edgellm.backends import LoadOptions, get_backend
+from edgellm.bundle import Bundle
+from edgellm.engine.cohort_loop import CohortLoop
+from edgellm.engine.executor import Executor
+from edgellm.engine.generation import Chunk, Generation, Result
+from edgellm.engine.params import SamplingParams
+from edgellm.engine.sequence import Sequence as EngineSequence
+from edgellm.engine.step_loop import StepLoop
+from edgellm.errors import (
+    EdgeLLMError,
+    PromptTooLongError,
+    QueueFullError,
+    RequestError,
+)
+
+Message = Mapping[str, Any]
+Prompt = str | Sequence[Message]
+"""A text (one user turn, unless `raw`), or the messages of a conversation."""
+
+_HANDLED_HERE = {"max_tokens", "stop", "stop_token_ids", "ignore_eos", "temperature"}
+"""Settings that work with every executor."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Counts since the engine was opened, and what is going on now."""
+
+    running: int
+    waiting: int
+    finished: int
+    cancelled: int
+    failed: int
+    prompt_tokens: int
+    generated_tokens: int
+    cached_tokens: int
+
+
+class Engine:
+    """Runs a bundle. Thread-safe; use it as a context manager or call `close()`.
+
+    Args:
+        bundle: a bundle's directory, a `Bundle`, or what `edgellm.build` returned.
+        threads: CPU threads of a step; None = one per core.
+        max_batch: sequences that run together; None = the backend's choice.
+        context: tokens one sequence may hold, at most the bundle's own; smaller needs less memory.
+        workers: cohorts that can run at the same time (request-level bundles only).
+        max_queue: requests that may wait before `QueueFullError`.
+        executor: an executor to use instead of the one of the bundle's backend.
+
+    Raises:
+        BundleError, MissingDependencyError, UnsupportedError: the bundle cannot be opened here.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle,
+        *,
+        threads: int | None = None,
+        max_batch: int | None = None,
+        context: int | None = None,
+        workers: int | None = None,
+        max_queue: int = 256,
+        executor: Executor | None = None,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        manifest = self.bundle.manifest
+        self.tokenizer = self.bundle.tokenizer()
+        self._template = self.bundle.chat_template()
+        if executor is None:
+            options = LoadOptions(threads=threads, max_batch=max_batch, context=context, workers=workers)
+            executor = get_backend(manifest.backend).load(self.bundle, options)
+        self.executor = executor
+        self.context = min(manifest.context, executor.limits.context, context or manifest.context)
+        self.max_queue = max_queue
+        self._loop: StepLoop | CohortLoop
+        self._loop = StepLoop(executor) if executor.mode == "step" else CohortLoop(executor)
+        self._ids = itertools.count(1)
+        self._live: dict[Generation, EngineSequence] = {}
+        self._counts = dict.fromkeys(
+            ("finished", "cancelled", "failed", "prompt_tokens", "generated_tokens", "cached_tokens"), 0
+        )
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def mode(self) -> str:
+        """ "step" (requests join a running batch) or "request" (requests join a free worker in cohorts)."""
+        return self.executor.mode
+
+    # -- prompts and settings
+
+    def encode_prompt(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
+        """Token ids of a prompt: through the chat template, or with `raw` just the tokenizer's default.
+
+        A bundle without a chat template treats every text as raw.
+        """
+        if isinstance(prompt, str):
+            if raw or self._template is None:
+                return self.tokenizer.encode(prompt, add_special_tokens=True)
+            prompt = [{"role": "user", "content": prompt}]
+        return self.encode_messages(prompt)
+
+    def encode_messages(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Token ids of a conversation through the bundle's chat template.
+
+        Raises:
+            TemplateError: the template refuses the messages. RequestError: the bundle has no template.
+        """
+        if self._template is None:
+            raise RequestError("this bundle has no chat template; send a plain prompt (--raw) instead")
+        text = self._template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def params(self, **settings: Any) -> SamplingParams:
+        """The bundle's sampling defaults with `settings` on top.
+
+        Raises:
+            RequestError: an unknown setting, or one that the executor cannot honour.
+        """
+        wanted = SamplingParams.from_defaults(self.bundle.manifest.sampling, **settings)
+        if self.executor.mode == "step":
+            return wanted
+        able = self.executor.supported | _HANDLED_HERE
+        off = SamplingParams()
+        unable = [f.name for f in fields(SamplingParams) if f.name not in able]
+        for name in unable:
+            if name in settings and settings[name] != getattr(off, name):
+                raise RequestError(
+                    f"{name} is not supported by the {self.bundle.manifest.backend} backend; leave it out"
+                )
+        if wanted.logprobs and "top_logprobs" not in able:
+            raise RequestError(
+                f"the {self.bundle.manifest.backend} backend gives the log-probability of the chosen token "
+                "only; ask for logprobs without alternatives"
+            )
+        # A default of the checkpoint that cannot be honoured is dropped; `edgellm inspect` shows it.
+        dropped = {name: getattr(off, name) for name in unable}
+        return SamplingParams.from_defaults(self.bundle.manifest.sampling, **(settings | dropped))
+
+    # -- requests
+
+    def submit(self, prompt_ids: Sequence[int], params: SamplingParams | None = None) -> Generation:
+        """Queue one request; returns at once.
+
+        Raises:
+            PromptTooLongError: the prompt leaves no room for an answer.
+            RequestError: an empty prompt or a token id outside the vocabulary.
+            QueueFullError: `max_queue` requests are waiting already.
+        """
+        return self.submit_many([prompt_ids], params)[0]
+
+    def submit_many(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[Generation]:
+        """Queue several requests at once, all or none, so that they can share their first step or cohort."""
+        if params is None or isinstance(params, SamplingParams):
+            params = [params or self.params()] * len(prompts)
+        sequences = [self._sequence(ids, p) for ids, p in zip(prompts, params, strict=True)]
+        return self._enqueue(sequences, limit=self.max_queue)
+
+    def _enqueue(self, sequences: list[EngineSequence], limit: int | None = None) -> list[Generation]:
+        with self._lock:
+            if self._closed:
+                raise EdgeLLMError("the engine is closed")
+            waiting = self._loop.waiting
+            if limit is not None and waiting + len(sequences) > limit:
+                raise QueueFullError(f"{waiting} requests are waiting and {limit} may; try again later")
+            self._settle()
+            for sequence in sequences:
+                self._live[sequence.generation] = sequence
+            self._loop.submit(sequences)
+        return [sequence.generation for sequence in sequences]
+
+    def _sequence(self, prompt_ids: Sequence[int], params: SamplingParams) -> EngineSequence:
+        vocab_size = self.executor.limits.vocab_size
+        if not prompt_ids:
+            raise RequestError("the prompt is empty: it must have at least one token")
+        if min(prompt_ids) < 0 or max(prompt_ids) >= vocab_size:
+            raise RequestError(f"a token id of the prompt is outside the vocabulary of {vocab_size} tokens")
+        room = self.context - len(prompt_ids)
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt has {len(prompt_ids)} tokens, and the context holds {self.context} "
+                "for prompt and answer together; shorten the prompt or build with a larger --context",
+                len(prompt_ids),
+                self.context,
+            )
+        if any(token >= vocab_size or token < 0 for token in params.logit_bias):
+            raise RequestError(f"logit_bias names a token outside the vocabulary of {vocab_size} tokens")
+        generation = Generation(next(self._ids), prompt_ids, params, self._cancel)
+        ends = frozenset() if params.ignore_eos else frozenset(self.bundle.manifest.tokenizer.eos_ids)
+        return EngineSequence(generation, min(params.max_tokens or room, room), ends, self.tokenizer.decode)
+
+    def _cancel(self, generation: Generation) -> None:
+        with self._lock:
+            sequence = self._live.get(generation)
+        if sequence is not None and generation.put(Chunk("", finish_reason="cancelled")):
+            sequence.cancelled = True
+            self._loop.cancel(sequence)
+
+    def _settle(self) -> None:
+        """Count finished requests and forget them. Called under the lock."""
+        for generation in [g for g in self._live if g.done]:
+            del self._live[generation]
+            try:
+                result = generation.result()
+            except EdgeLLMError:
+                self._counts["failed"] += 1
+                continue
+            self._counts["cancelled" if result.finish_reason == "cancelled" else "finished"] += 1
+            self._counts["prompt_tokens"] += result.prompt_tokens
+            self._counts["generated_tokens"] += result.completion_tokens
+            self._counts["cached_tokens"] += result.cached_tokens
+
+    def stats(self) -> EngineStats:
+        """Counts of this moment."""
+        with self._lock:
+            self._settle()
+            return EngineStats(running=self._loop.running, waiting=self._loop.waiting, **self._counts)
+
+    # -- the short ways
+
+    def stream(self, prompt: Prompt, *, raw: bool = False, **settings: Any) -> Iterator[str]:
+        """The answer to one prompt, piece by piece. Leaving the loop cancels the request."""
+        generation = self.submit(self.encode_prompt(prompt, raw=raw), self.params(**settings))
+        try:
+            for chunk in generation:
+                if chunk.text:
+                    yield chunk.text
+        finally:
+            generation.cancel()
+
+    def generate(self, prompts: Sequence[Prompt], *, raw: bool = False, **settings: Any) -> list[Result]:
+        """The answers to several prompts, batched, in their order. `max_queue` does not apply."""
+        params = self.params(**settings)
+        sequences = [self._sequence(self.encode_prompt(prompt, raw=raw), params) for prompt in prompts]
+        return [generation.result() for generation in self._enqueue(sequences)]
+
+    async def astream(self, prompt: Prompt, *, raw: bool = False, **settings: Any) -> AsyncIterator[str]:
+        """`stream` for asyncio."""
+        generation = self.submit(self.encode_prompt(prompt, raw=raw), self.params(**settings))
+        try:
+            async for chunk in generation:
+                if chunk.text:
+                    yield chunk.text
+        finally:
+            generation.cancel()
+
+    async def agenerate(
+        self, prompts: Sequence[Prompt], *, raw: bool = False, **settings: Any
+    ) -> list[Result]:
+        """`generate` for asyncio."""
+        params = self.params(**settings)
+        sequences = [self._sequence(self.encode_prompt(prompt, raw=raw), params) for prompt in prompts]
+        return [await generation.aresult() for generation in self._enqueue(sequences)]
+
+    # -- lifetime
+
+    def close(self) -> None:
+        """Cancel what is running and free the executor. Safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._loop.close()
+        self.executor.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,196 @@
+"""`Generation`: the caller's handle of one request, readable from threads and from asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgellm.engine.params import SamplingParams
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Natural log-probability of a chosen token, and of the likeliest ones where asked."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of the answer. `text` may be empty; `finish_reason` is set on the last chunk only."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished answer. `token_ids` holds no end token; `ttft_s` is the time to the first token."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    logprobs: tuple[TokenLogprob, ...]
+    ttft_s: float
+    seconds: float
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.token_ids)
+
+
+class Generation:
+    """One request on its way. Iterate over it (or `async for`) once to get its chunks, or call `result()`.
+
+    Leaving the loop early does not cancel; `cancel()` does, at once and from any thread.
+    """
+
+    def __init__(
+        self,
+        request_id: int,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        on_cancel: Callable[[Generation], None],
+    ) -> None:
+        self.request_id = request_id
+        self.prompt_ids = tuple(prompt_ids)
+        self.params = params
+        self.cached_tokens = 0
+        """Prompt tokens taken from the prefix cache instead of being computed."""
+        self.submitted_at = time.perf_counter()
+        self.first_token_at: float | None = None
+        self.finished_at: float | None = None
+        self._on_cancel = on_cancel
+        self._chunks: deque[Chunk] = deque()
+        self._all: list[Chunk] = []
+        self._error: BaseException | None = None
+        self._done = False
+        self._changed = threading.Condition()
+        self._waker: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last chunk or an error has arrived (though perhaps not been read)."""
+        return self._done
+
+    def cancel(self) -> None:
+        """End the answer now with the reason "cancelled". Does nothing if it has ended already."""
+        self._on_cancel(self)
+
+    def put(self, chunk: Chunk) -> bool:
+        """For the engine: add a chunk. False if the answer has ended already (then it is dropped)."""
+        with self._changed:
+            if self._done:
+                return False
+            now = time.perf_counter()
+            if chunk.token_ids and self.first_token_at is None:
+                self.first_token_at = now
+            if chunk.finish_reason is not None:
+                self._done, self.finished_at = True, now
+            self._chunks.append(chunk)
+            self._all.append(chunk)
+            self._wake()
+            return True
+
+    def fail(self, error: BaseException) -> None:
+        """For the engine: end with an error, which reading raises."""
+        with self._changed:
+            if not self._done:
+                self._done, self._error, self.finished_at = True, error, time.perf_counter()
+                self._wake()
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        if self._waker is not None:
+            loop, event = self._waker
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # the loop was closed with the reader gone; nobody is left to wake
+                self._waker = None
+
+    def _next(self) -> Chunk | None:
+        """The next chunk under the lock; None if there is none yet. Raises at the end."""
+        if self._chunks:
+            return self._chunks.popleft()
+        if self._error is not None:
+            raise self._error
+        if self._done:
+            raise StopIteration
+        return None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while True:
+            with self._changed:
+                try:
+                    while (chunk := self._next()) is None:
+                        self._changed.wait()
+                except StopIteration:
+                    return
+            yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        event = asyncio.Event()
+        with self._changed:
+            self._waker = (asyncio.get_running_loop(), event)
+        while True:
+            event.clear()
+            with self._changed:
+                try:
+                    chunk = self._next()
+                except StopIteration:
+                    return
+            if chunk is None:
+                await event.wait()
+            else:
+                yield chunk
+
+    def result(self) -> Result:
+        """Wait for the end and return the whole answer, however much of it was read as chunks before.
+
+        Raises:
+            ExecutorError: the backend failed.
+        """
+        with self._changed:
+            while not self._done:
+                self._changed.wait()
+        return self._result()
+
+    async def aresult(self) -> Result:
+        """`result()` for asyncio."""
+        async for _ in self:
+            pass
+        return self._result()
+
+    def _result(self) -> Result:
+        if self._error is not None:
+            raise self._error
+        assert self.finished_at is not None
+        reason = self._all[-1].finish_reason
+        assert reason is not None
+        return Result(
+            text="".join(chunk.text for chunk in self._all),
+            token_ids=tuple(t for chunk in self._all for t in chunk.token_ids),
+            finish_reason=reason,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            logprobs=tuple(p for chunk in self._all for p in chunk.logprobs),
+            ttft_s=(self.first_token_at or self.finished_at) - self.submitted_at,
+            seconds=self.finished_at - self.submitted_at,
+        )

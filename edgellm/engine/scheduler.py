@@ -1,0 +1,124 @@
+"""Which tokens of which sequences run in the next step (iteration-level scheduling, chunked prefill).
+
+Running decodes come first, one token each; prefill chunks fill the rest of the token budget; waiting
+sequences are admitted in the order of their arrival while there are places and blocks. When a running
+sequence finds no block, the youngest is pre-empted: its blocks are given back and it returns to the head
+of the queue, to be recomputed. The oldest is never pre-empted, so there is always progress.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from edgellm.engine.blocks import BlockPool
+from edgellm.engine.executor import ExecutorLimits
+from edgellm.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`count` tokens of a sequence, from its first token that is not in the cache yet."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def ends_at_last_token(self) -> bool:
+        """Whether logits of the next token come out of this chunk."""
+        return self.sequence.computed + self.count == len(self.sequence.tokens)
+
+
+class StepScheduler:
+    """Queue, running set and blocks of a step executor. Not thread-safe: the step loop owns it."""
+
+    def __init__(self, limits: ExecutorLimits) -> None:
+        self.pool = BlockPool(limits.num_blocks, limits.block_size)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        """In order of admission: the last one is the youngest."""
+        self.preemptions = 0
+        self._max_batch = limits.max_batch
+        self._budget = max(limits.max_step_tokens, limits.max_batch)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence."""
+        self.waiting.append(sequence)
+
+    def schedule(self) -> list[Chunk]:
+        """The chunks of the next step, blocks allocated; empty only if there is nothing to do."""
+        chunks: list[Chunk] = []
+        budget = self._budget
+        decodes = [s for s in self.running if len(s.tokens) - s.computed == 1]
+        prefills = [s for s in self.running if len(s.tokens) - s.computed > 1]
+        for sequence in decodes + prefills:
+            count = min(len(sequence.tokens) - sequence.computed, budget)
+            if count and sequence in self.running and self._grow(sequence, count):
+                chunks.append(Chunk(sequence, count))
+                budget -= count
+        # Growing may have pre-empted a sequence that already had a chunk.
+        chunks = [chunk for chunk in chunks if chunk.sequence in self.running]
+        while budget and self.waiting and len(self.running) < self._max_batch:
+            if not self._admit(self.waiting[0]):
+                break
+            sequence = self.waiting.popleft()
+            self.running.append(sequence)
+            count = min(len(sequence.tokens) - sequence.computed, budget)
+            self._grow(sequence, count)
+            chunks.append(Chunk(sequence, count))
+            budget -= count
+        return chunks
+
+    def advance(self, chunk: Chunk) -> None:
+        """Note that a chunk has run, and seal the blocks it filled."""
+        sequence, size = chunk.sequence, self.pool.block_size
+        sequence.computed += chunk.count
+        while (sequence.sealed + 1) * size <= sequence.computed:
+            start = sequence.sealed * size
+            sequence.node = self.pool.seal(
+                sequence.blocks[sequence.sealed], sequence.node, sequence.tokens[start : start + size]
+            )
+            sequence.sealed += 1
+
+    def remove(self, sequence: Sequence) -> None:
+        """Let a finished, cancelled or failed sequence go."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._drop_blocks(sequence)
+        else:
+            self.waiting.remove(sequence)
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Take the cached prefix of a waiting sequence, if the blocks for the rest of it are there too."""
+        size = self.pool.block_size
+        sequence.blocks, sequence.node = self.pool.match(sequence.tokens)
+        sequence.sealed = len(sequence.blocks)
+        sequence.computed = sequence.sealed * size
+        needed = -(-(len(sequence.tokens) + 1) // size) - len(sequence.blocks)
+        # With nothing running, what a lone sequence lacks can only be freed by itself: let it in.
+        if needed > self.pool.available and self.running:
+            self._drop_blocks(sequence)
+            return False
+        if sequence.new_tokens == 0:
+            sequence.generation.cached_tokens = sequence.computed
+        return True
+
+    def _grow(self, sequence: Sequence, count: int) -> bool:
+        """Give a running sequence blocks for `count` more tokens; False if it had to be pre-empted."""
+        needed = -(-(sequence.computed + count) // self.pool.block_size)
+        while len(sequence.blocks) < needed:
+            block = self.pool.allocate()
+            if block is not None:
+                sequence.blocks.append(block)
+                continue
+            youngest = self.running.pop()
+            self._drop_blocks(youngest)
+            self.waiting.appendleft(youngest)
+            self.preemptions += 1
+            if youngest is sequence:
+                return False
+        return True
+
+    def _drop_blocks(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks, sequence.node, sequence.sealed, sequence.computed = [], 0, 0, 0

@@ -1,0 +1,121 @@
+"""The step loop: one thread that schedules, runs and samples steps of a step executor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+
+from edgellm.engine.executor import Float32s, StepExecutor, StepInput
+from edgellm.engine.sampling import choose
+from edgellm.engine.scheduler import Chunk, StepScheduler
+from edgellm.engine.sequence import Sequence
+from edgellm.errors import ExecutorError
+
+
+class StepLoop:
+    """Runs sequences to their ends. Between any two steps a sequence can join, leave or be cancelled."""
+
+    def __init__(self, executor: StepExecutor) -> None:
+        self.scheduler = StepScheduler(executor.limits)
+        self.steps = 0
+        self._executor = executor
+        self._arrived: list[Sequence] = []
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="edgellm-steps", daemon=True)
+        self._thread.start()
+
+    def submit(self, sequences: SequenceOf[Sequence]) -> None:
+        """Queue new sequences; they can be part of the very next step."""
+        with self._wake:
+            self._arrived.extend(sequences)
+            self._wake.notify()
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Wake the loop, which lets go of sequences marked as cancelled."""
+        with self._wake:
+            self._wake.notify()
+
+    @property
+    def running(self) -> int:
+        return len(self.scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.scheduler.waiting) + len(self._arrived)
+
+    def close(self) -> None:
+        """Stop after the step that is running, cancel what is left, and wait for the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._collect():
+            if chunks := self.scheduler.schedule():
+                try:
+                    logits = self._executor.step(self._pack(chunks))
+                    self.steps += 1
+                    self._advance(chunks, logits)
+                except Exception as error:
+                    self._fail_running(error)
+        for sequence in [*self.scheduler.running, *self.scheduler.waiting, *self._arrived]:
+            sequence.finish("cancelled")
+
+    def _collect(self) -> bool:
+        """Take arrivals in and cancelled sequences out; wait while idle. False when closing."""
+        scheduler = self.scheduler
+        with self._wake:
+            while True:
+                for sequence in self._arrived:
+                    scheduler.add(sequence)
+                self._arrived.clear()
+                for sequence in [s for s in (*scheduler.running, *scheduler.waiting) if s.cancelled]:
+                    scheduler.remove(sequence)
+                if self._closing:
+                    return False
+                if scheduler.running or scheduler.waiting:
+                    return True
+                self._wake.wait()
+
+    def _pack(self, chunks: list[Chunk]) -> StepInput:
+        """Flatten the chunks into the arrays of a step."""
+        counts = [chunk.count for chunk in chunks]
+        starts = np.zeros(len(chunks) + 1, np.int32)
+        np.cumsum(counts, out=starts[1:])
+        token_ids = np.empty(starts[-1], np.int32)
+        positions = np.empty(starts[-1], np.int32)
+        tables = np.full((len(chunks), max(len(c.sequence.blocks) for c in chunks)), -1, np.int32)
+        context_lens = np.empty(len(chunks), np.int32)
+        rows = []
+        for i, chunk in enumerate(chunks):
+            sequence, first, last = chunk.sequence, starts[i], starts[i + 1]
+            end = sequence.computed + chunk.count
+            token_ids[first:last] = sequence.tokens[sequence.computed : end]
+            positions[first:last] = np.arange(sequence.computed, end)
+            tables[i, : len(sequence.blocks)] = sequence.blocks
+            context_lens[i] = end
+            if chunk.ends_at_last_token:
+                rows.append(last - 1)
+        return StepInput(token_ids, positions, starts, context_lens, tables, np.array(rows, np.int32))
+
+    def _advance(self, chunks: list[Chunk], logits: Float32s) -> None:
+        """Note what was computed, choose the next tokens, and let finished sequences go."""
+        sampled = [chunk.sequence for chunk in chunks if chunk.ends_at_last_token]
+        for chunk in chunks:
+            self.scheduler.advance(chunk)
+        for sequence, (token, logprob) in zip(sampled, choose(logits, sampled), strict=True):
+            if sequence.accept(token, logprob) is not None:
+                self.scheduler.remove(sequence)
+
+    def _fail_running(self, error: Exception) -> None:
+        """A step failed: its sequences end with the error, the cache is emptied, the queue goes on."""
+        if not isinstance(error, ExecutorError):
+            error = ExecutorError(f"a step of the executor failed: {error}")
+        for sequence in list(self.scheduler.running):
+            self.scheduler.remove(sequence)
+            sequence.generation.fail(error)
+        self.scheduler.pool.forget()

@@ -1,0 +1,200 @@
+"""The step loop on a real (small) executor: same tokens in any company, nothing lost, all blocks return."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgellm.engine.generation import Chunk, Generation, Result
+from edgellm.engine.params import SamplingParams
+from edgellm.engine.sequence import Sequence
+from edgellm.engine.step_loop import StepLoop
+from edgellm.errors import ExecutorError
+from tests.engine.numpy_executor import NumpyExecutor
+
+
+def sequence(prompt: list[int], max_tokens: int = 8, **params: object) -> Sequence:
+    settings = SamplingParams(**({"temperature": 0.0, "ignore_eos": True} | params))  # type: ignore[arg-type]
+    generation = Generation(1, prompt, settings, lambda _: None)
+    return Sequence(generation, max_tokens, frozenset(), lambda ids: "".join(chr(97 + i % 26) for i in ids))
+
+
+def run(executor: NumpyExecutor, sequences: list[Sequence]) -> list[Result]:
+    loop = StepLoop(executor)
+    loop.submit(sequences)
+    results = [s.generation.result() for s in sequences]
+    loop.close()
+    assert loop.scheduler.pool.in_use == 0
+    return results
+
+
+def test_greedy_tokens_equal_the_reference_computed_without_cache() -> None:
+    executor = NumpyExecutor()
+    prompts = [[1, 2, 3], [5] * 20, [7, 8, 9, 10, 11, 12, 13, 14, 15], [4]]
+    results = run(executor, [sequence(p, 12) for p in prompts])
+    for prompt, result in zip(prompts, results, strict=True):
+        assert list(result.token_ids) == executor.greedy(prompt, 12)
+        assert result.finish_reason == "length"
+
+
+prompt_lists = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=25), st.integers(1, 20)),
+    min_size=1,
+    max_size=9,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(prompt_lists, st.integers(1, 4), st.integers(1, 20), st.integers(12, 40), st.sampled_from([1, 3, 4]))
+def test_any_mix_of_requests_gives_each_the_tokens_it_has_alone(
+    work: list[tuple[list[int], int]], max_batch: int, budget: int, num_blocks: int, block_size: int
+) -> None:
+    """Random prompts (with many shared prefixes), chunk sizes, and caches too small for all of them."""
+    num_blocks = max(num_blocks, -(-45 // block_size))
+    executor = NumpyExecutor(
+        max_batch=max_batch, max_step_tokens=budget, num_blocks=num_blocks, block_size=block_size
+    )
+    results = run(executor, [sequence(prompt, count) for prompt, count in work])
+    for (prompt, count), result in zip(work, results, strict=True):
+        assert list(result.token_ids) == executor.greedy(prompt, count)
+
+
+def test_sampled_tokens_do_not_depend_on_company_or_preemption() -> None:
+    def tokens(num_blocks: int, others: int) -> tuple[int, ...]:
+        executor = NumpyExecutor(num_blocks=num_blocks, max_batch=6)
+        mine = sequence([3, 1, 4, 1, 5], 20, temperature=1.0, seed=9)
+        rest = [sequence([i, i + 1], 25, temperature=1.0, seed=i) for i in range(others)]
+        return run(executor, [*rest, mine])[-1].token_ids
+
+    assert tokens(40, 0) == tokens(40, 5) == tokens(10, 5)
+
+
+def test_a_cache_too_small_for_all_preempts_and_loses_nothing() -> None:
+    executor = NumpyExecutor(num_blocks=12, max_batch=4)
+    loop = StepLoop(executor)
+    work = [sequence([i, 2, 3, 4, 5, 6], 30) for i in range(4)]
+    loop.submit(work)
+    for i, one in enumerate(work):
+        assert list(one.generation.result().token_ids) == executor.greedy([i, 2, 3, 4, 5, 6], 30)
+    loop.close()
+    assert loop.scheduler.preemptions > 0
+    assert loop.scheduler.pool.in_use == 0
+
+
+def test_a_chat_turn_reuses_the_blocks_of_the_conversation() -> None:
+    executor = NumpyExecutor()
+    loop = StepLoop(executor)
+    first = sequence(list(range(1, 21)), 10)
+    loop.submit([first])
+    answer = list(first.generation.result().token_ids)
+    executor.log.clear()
+    turn = list(range(1, 21)) + answer + [40, 41]
+    second = sequence(turn, 4)
+    loop.submit([second])
+    result = second.generation.result()
+    loop.close()
+    assert result.cached_tokens == 28  # of 32 tokens: 7 whole blocks of 4; the last must be computed
+    assert len(executor.log[0].token_ids) == 4
+    assert list(result.token_ids) == executor.greedy(turn, 4)
+
+
+def test_a_late_request_joins_the_running_batch() -> None:
+    executor = NumpyExecutor(context=64)
+    loop = StepLoop(executor)
+    early = sequence([1, 2], 55)
+    loop.submit([early])
+    stream = iter(early.generation)
+    next(stream)
+    late = sequence([5, 6, 7], 3)
+    loop.submit([late])
+    late.generation.result()
+    assert not early.generation.done
+    early.generation.result()
+    loop.close()
+    assert any(len(step.context_lens) == 2 for step in executor.log)
+
+
+def test_long_prompts_do_not_stop_running_decodes() -> None:
+    executor = NumpyExecutor(max_step_tokens=4)
+    loop = StepLoop(executor)
+    loop.submit([sequence([1], 20), sequence([2] * 30, 2)])
+    time.sleep(0.01)
+    loop.submit([sequence([3] * 30, 2)])
+    while loop.running or loop.waiting:
+        time.sleep(0.005)
+    loop.close()
+    while_prefilling = [step for step in executor.log if len(step.token_ids) == 4]
+    assert any(len(step.context_lens) >= 2 for step in while_prefilling)
+
+
+def test_cancelling_frees_place_and_blocks_between_steps() -> None:
+    executor = NumpyExecutor(max_batch=1)
+    loop = StepLoop(executor)
+    hog, other = sequence([1, 2], 60), sequence([3], 2)
+    loop.submit([hog, other])
+    next(iter(hog.generation))
+    hog.generation.put(Chunk("", finish_reason="cancelled"))
+    hog.cancelled = True
+    loop.cancel(hog)
+    assert other.generation.result().finish_reason == "length"
+    assert hog.generation.result().finish_reason == "cancelled"
+    loop.close()
+    assert loop.scheduler.pool.in_use == 0
+
+
+def test_a_failed_step_fails_its_requests_and_the_next_ones_work() -> None:
+    executor = NumpyExecutor()
+    loop = StepLoop(executor)
+    executor.fail_next = RuntimeError("device lost")
+    failed = sequence([1, 2, 3])
+    loop.submit([failed])
+    with pytest.raises(ExecutorError, match="device lost"):
+        failed.generation.result()
+    after = sequence([1, 2, 3])
+    loop.submit([after])
+    assert list(after.generation.result().token_ids) == executor.greedy([1, 2, 3], 8)
+    loop.close()
+
+
+def test_closing_ends_every_request() -> None:
+    loop = StepLoop(NumpyExecutor(max_batch=1))
+    work = [sequence([1], 60) for _ in range(3)]
+    loop.submit(work)
+    loop.close()
+    assert all(w.generation.result().finish_reason in ("cancelled", "length") for w in work)
+
+
+def test_soak_of_random_arrivals_cancels_and_lengths() -> None:
+    """Two hundred requests from four threads over a cache of a few blocks."""
+    executor = NumpyExecutor(num_blocks=14, max_batch=3, max_step_tokens=7)
+    loop = StepLoop(executor)
+    problems: list[str] = []
+
+    def client(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(50):
+            prompt = [rng.randrange(3) for _ in range(rng.randrange(1, 25))]
+            one = sequence(prompt, count := rng.randrange(1, 25))
+            loop.submit([one])
+            if rng.random() < 0.3:
+                time.sleep(rng.random() * 0.01)
+                if one.generation.put(Chunk("", finish_reason="cancelled")):
+                    one.cancelled = True
+                    loop.cancel(one)
+                continue
+            if list(one.generation.result().token_ids) != executor.greedy(prompt, count):
+                problems.append(f"{prompt} {count}")
+
+    clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    loop.close()
+    assert not problems
+    assert loop.scheduler.pool.in_use == 0
