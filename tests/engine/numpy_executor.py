@@ -42,6 +42,7 @@ class NumpyExecutor:
         rng = np.random.default_rng(seed)
         width, self.heads = 16, 2
         self.embed = rng.standard_normal((vocab_size, width))
+        self.head = rng.standard_normal((vocab_size, width))
         self.places = rng.standard_normal((context + 1, width))
         self.layers = [
             {name: rng.standard_normal((width, width)) / 4 for name in ("q", "k", "v", "o", "mlp")}
@@ -71,7 +72,7 @@ class NumpyExecutor:
             assert (blocks >= 0).all() and len(set(blocks.tolist())) == -(-len(used) // limits.block_size)
             slots = blocks * limits.block_size + used % limits.block_size
             out[first:last] = self._forward(step.token_ids[first:last], positions, slots)
-        return (out[step.logits_rows] @ self.embed.T).astype(np.float32)
+        return (out[step.logits_rows] @ self.head.T).astype(np.float32)
 
     def _forward(self, token_ids: np.ndarray, positions: np.ndarray, slots: np.ndarray) -> np.ndarray:
         x = self.embed[token_ids] + self.places[positions]
@@ -103,12 +104,12 @@ class NumpyExecutor:
             block_size=1,
             num_blocks=self.limits.context + 1,
         )
-        fresh.embed, fresh.places, fresh.layers = self.embed, self.places, self.layers
+        fresh.embed, fresh.head, fresh.places, fresh.layers = self.embed, self.head, self.places, self.layers
         tokens = list(prompt)
         for _ in range(count):
             positions = np.arange(len(tokens))
             hidden = fresh._forward(np.array(tokens), positions, positions)
-            tokens.append(int((hidden[-1] @ fresh.embed.T).astype(np.float32).argmax()))
+            tokens.append(int((hidden[-1] @ fresh.head.T).astype(np.float32).argmax()))
         return tokens[len(prompt) :]
 
 

@@ -105,15 +105,16 @@ def test_cancelling_a_running_row_leaves_at_its_next_token_and_a_waiting_one_nev
 
 
 def test_end_tokens_and_stop_texts_end_single_rows() -> None:
-    end = MODEL.greedy([5, 6], 3)[2]
+    answer = MODEL.greedy([5, 6], 9)
+    at = next(i for i, token in enumerate(answer) if i >= 2 and token not in answer[:i])
     executor = NumpyRequestExecutor(MODEL)
     loop = CohortLoop(executor)
-    ended = sequence([5, 6], 20, frozenset({end}))
-    stopped = sequence([5, 6], 20, stop=("xxxx",))
+    ended = sequence([5, 6], 20, frozenset({answer[at]}))
+    stopped = sequence([5, 6], 20, stop=("xx",))
     loop.submit([ended])
     loop.submit([stopped])
     result = ended.generation.result()
-    assert (result.finish_reason, list(result.token_ids)) == ("stop", MODEL.greedy([5, 6], 3)[:2])
+    assert (result.finish_reason, list(result.token_ids)) == ("stop", answer[:at])
     result = stopped.generation.result()
     assert (result.finish_reason, result.text) == ("stop", "")
     loop.close()
