@@ -33,7 +33,7 @@ class ExecutorLimits:
         max_batch: sequences in one step or cohort.
         workers: cohorts that can run at the same time (always 1 for a step executor).
         block_size, num_blocks: tokens in one key/value block, and how many blocks there are (step only).
-        max_step_tokens: tokens one step can take in (step only).
+        max_step_tokens: tokens one step can take in, at least `max_batch` (step only).
     """
 
     vocab_size: int

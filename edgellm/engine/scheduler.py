@@ -39,7 +39,7 @@ class StepScheduler:
         """In order of admission: the last one is the youngest."""
         self.preemptions = 0
         self._max_batch = limits.max_batch
-        self._budget = max(limits.max_step_tokens, limits.max_batch)
+        self._budget = limits.max_step_tokens
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""

@@ -60,7 +60,7 @@ class NumpyExecutor:
         self.log.append(step)
         limits = self.limits
         batch = len(step.context_lens)
-        assert batch <= limits.max_batch and len(step.token_ids) <= max(limits.max_step_tokens, batch)
+        assert batch <= limits.max_batch and len(step.token_ids) <= limits.max_step_tokens
         out = np.empty((len(step.token_ids), len(self.embed[0])))
         for i in range(batch):
             first, last = step.seq_starts[i], step.seq_starts[i + 1]

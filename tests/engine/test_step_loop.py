@@ -57,7 +57,10 @@ def test_any_mix_of_requests_gives_each_the_tokens_it_has_alone(
     """Random prompts (with many shared prefixes), chunk sizes, and caches too small for all of them."""
     num_blocks = max(num_blocks, -(-45 // block_size))
     executor = NumpyExecutor(
-        max_batch=max_batch, max_step_tokens=budget, num_blocks=num_blocks, block_size=block_size
+        max_batch=max_batch,
+        max_step_tokens=max(budget, max_batch),
+        num_blocks=num_blocks,
+        block_size=block_size,
     )
     results = run(executor, [sequence(prompt, count) for prompt, count in work])
     for (prompt, count), result in zip(work, results, strict=True):
