@@ -1,0 +1,192 @@
+"""What this machine is: processor, memory, disk, GPUs. Unknown values are None, never guesses."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_LINUX_FLAGS = {
+    # Names in /proc/cpuinfo -> names people know; those that matter to matrix products.
+    "sse4_1": "SSE4.1", "avx": "AVX", "f16c": "F16C", "fma": "FMA", "avx2": "AVX2", "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512F", "avx512bw": "AVX-512BW", "avx512_vnni": "AVX-512-VNNI",
+    "avx512_bf16": "AVX-512-BF16", "amx_tile": "AMX", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16",
+    "asimd": "NEON", "asimdhp": "FP16", "asimddp": "dot product", "i8mm": "I8MM", "bf16": "BF16",
+    "sve": "SVE", "sve2": "SVE2",
+}  # fmt: skip
+_MAC_FLAGS = {
+    "hw.optional.avx2_0": "AVX2", "hw.optional.avx512f": "AVX-512F", "hw.optional.neon": "NEON",
+    "hw.optional.arm.FEAT_FP16": "FP16", "hw.optional.arm.FEAT_DotProd": "dot product",
+    "hw.optional.arm.FEAT_I8MM": "I8MM", "hw.optional.arm.FEAT_BF16": "BF16",
+}  # fmt: skip
+
+
+class Cpu(msgspec.Struct, frozen=True):
+    """The processor. `usable_cores` counts what this process may use (affinity, container limits)."""
+
+    model: str | None
+    architecture: str
+    cores: int | None
+    usable_cores: int | None
+    features: tuple[str, ...]
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Main memory in bytes: all of it, and what a new program can take without swapping."""
+
+    total: int | None
+    available: int | None
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """A graphics adapter as `through` ("wgpu" or "pyopencl") reports it."""
+
+    name: str
+    through: str
+    driver: str
+
+
+def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
+    """The processor of this machine."""
+    model: str | None = None
+    features: list[str] = []
+    if sys.platform == "darwin":
+        model = _sysctl("machdep.cpu.brand_string")
+        features = [title for key, title in _MAC_FLAGS.items() if _sysctl(key) == "1"]
+    elif cpuinfo.is_file():
+        facts = _cpuinfo(cpuinfo.read_text(errors="replace"))
+        model = facts.get("model name") or facts.get("Model") or facts.get("Hardware")
+        flags = set((facts.get("flags") or facts.get("Features") or "").split())
+        features = [title for flag, title in _LINUX_FLAGS.items() if flag in flags]
+    return Cpu(
+        model=model or platform.processor() or None,
+        architecture=platform.machine(),
+        cores=os.cpu_count(),
+        usable_cores=usable_cores(),
+        features=tuple(features),
+    )
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Cores this process may use: its affinity, and a container's limit rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        if quota != "max" and cores:
+            cores = min(cores, max(1, -(-int(quota) // int(period))))
+    return cores
+
+
+def read_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> Memory:
+    """Main memory of this machine; in a container, at most what the container may use."""
+    total = available = None
+    if meminfo.is_file():
+        lines = (line.split() for line in meminfo.read_text().splitlines())
+        kilobytes = {parts[0].rstrip(":"): int(parts[1]) for parts in lines if len(parts) > 1}
+        total = kilobytes["MemTotal"] * 1024 if "MemTotal" in kilobytes else None
+        available = kilobytes["MemAvailable"] * 1024 if "MemAvailable" in kilobytes else None
+        with contextlib.suppress(OSError, ValueError):  # the limit is "max" where there is none
+            limit = int((cgroup / "memory.max").read_text())
+            left = max(0, limit - int((cgroup / "memory.current").read_text()))
+            total = min(total, limit) if total is not None else limit
+            available = min(available, left) if available is not None else left
+    elif sys.platform == "darwin":
+        text = _sysctl("hw.memsize")
+        total = int(text) if text else None
+        available = _mac_available()
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Memory(total, available)
+
+
+def free_disk(path: Path) -> int | None:
+    """Bytes free where `path` is."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
+
+
+def read_gpus() -> list[Gpu]:
+    """Graphics adapters that the optional packages wgpu and pyopencl can see; [] without them."""
+    return [*_wgpu_adapters(), *_opencl_devices()]
+
+
+def can_see_gpus() -> bool:
+    """Whether a package that lists graphics adapters is installed."""
+    return any(importlib.util.find_spec(name) is not None for name in ("wgpu", "pyopencl"))
+
+
+def _wgpu_adapters() -> list[Gpu]:
+    if importlib.util.find_spec("wgpu") is None:
+        return []
+    try:
+        adapters = importlib.import_module("wgpu").gpu.enumerate_adapters_sync()
+        return [_wgpu_adapter(adapter.info) for adapter in adapters]
+    except Exception:  # a broken driver must not stop a report about this machine
+        return []
+
+
+def _wgpu_adapter(info: Mapping[str, Any]) -> Gpu:
+    kind = f"{info.get('backend_type', '')} {info.get('adapter_type', '')}".strip()
+    return Gpu(str(info.get("device") or info.get("vendor") or "unnamed"), "wgpu", kind)
+
+
+def _opencl_devices() -> list[Gpu]:
+    if importlib.util.find_spec("pyopencl") is None:
+        return []
+    try:
+        cl = importlib.import_module("pyopencl")
+        return [
+            Gpu(str(device.name).strip(), "pyopencl", str(device.version).strip())
+            for platform_ in cl.get_platforms()
+            for device in platform_.get_devices()
+        ]
+    except Exception:  # as above: pyopencl raises its own errors when no driver is there
+        return []
+
+
+def _cpuinfo(text: str) -> dict[str, str]:
+    """The first value of each key of /proc/cpuinfo."""
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            facts.setdefault(key.strip(), value.strip())
+    return facts
+
+
+def _sysctl(name: str) -> str | None:
+    return _run("sysctl", "-n", name)
+
+
+def _mac_available() -> int | None:
+    """Free and inactive pages of `vm_stat`: what macOS gives to programs without swapping."""
+    text = _run("vm_stat")
+    if text is None:
+        return None
+    size, pages = 4096, 0
+    for line in text.splitlines():
+        if "page size of" in line:
+            size = int(line.split("page size of")[1].split()[0])
+        elif line.startswith(("Pages free:", "Pages inactive:")):
+            pages += int(line.split(":")[1].strip(" ."))
+    return pages * size or None
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,165 @@
+"""Targets, and the pick of a backend for one: data in `targets/*.toml`, a rule of a few lines here."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import msgspec
+
+from edgellm import __version__
+from edgellm.backends import BACKENDS, get_backend
+from edgellm.backends.base import BuildPlan
+from edgellm.bundle.model_config import ModelConfig
+from edgellm.errors import UnsupportedError
+from edgellm.resources import data_dir
+
+Kind = Literal["cpu", "gpu", "phone", "browser"]
+_KINDS: tuple[Kind, ...] = ("cpu", "gpu", "phone", "browser")
+NATIVE = "native"
+
+
+class TargetBackend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One backend that serves a target, and the quantizations it can express there."""
+
+    name: str
+    quants: tuple[str, ...]
+
+    @property
+    def exists(self) -> bool:
+        """Whether this version of edgellm has the backend."""
+        return self.name in BACKENDS
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A device class to build for: one file of `targets/`."""
+
+    name: str = ""
+    """The file's name without `.toml`."""
+    title: str
+    kind: Kind
+    devices: str
+    default_quant: str
+    backends: tuple[TargetBackend, ...]
+    """In order of preference."""
+    machines: tuple[str, ...] = ()
+    """Values of `platform.machine()`, in lower case, that are this target."""
+    notes: str = ""
+
+    @property
+    def buildable(self) -> bool:
+        """Whether this version of edgellm can build for it (what may have to be installed aside)."""
+        return any(backend.exists for backend in self.backends)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The backend and quantization chosen for a build, and why, in one line."""
+
+    backend: str
+    quant: str
+    reason: str
+
+
+@cache
+def load_targets() -> dict[str, Target]:
+    """All targets by name: CPUs first, then desktop GPUs, phones and browsers."""
+    targets = []
+    for file in data_dir("targets").glob("*.toml"):
+        target = msgspec.toml.decode(file.read_bytes(), type=Target)
+        targets.append(msgspec.structs.replace(target, name=file.stem))
+    targets.sort(key=lambda target: (_KINDS.index(target.kind), not target.buildable, target.name))
+    return {target.name: target for target in targets}
+
+
+def native_target(machine: str | None = None) -> Target:
+    """The target that this machine's processor is (`machine`: what `platform.machine()` says).
+
+    Raises:
+        UnsupportedError: no target file names this processor.
+    """
+    machine = (machine or platform.machine()).lower()
+    for target in load_targets().values():
+        if machine in target.machines:
+            return target
+    known = ", ".join(target.name for target in load_targets().values() if target.machines)
+    raise UnsupportedError(f"this machine's processor, {machine!r}, is no target; there are {known}")
+
+
+def get_target(name: str) -> Target:
+    """The target called `name`; "native" is this machine's. UnsupportedError names the known ones."""
+    if name == NATIVE:
+        return native_target()
+    targets = load_targets()
+    if name not in targets:
+        raise UnsupportedError(f"no target is called {name!r}; there are {NATIVE}, {', '.join(targets)}")
+    return targets[name]
+
+
+def pick(
+    target: Target, config: ModelConfig, context: int, *, quant: str | None = None, backend: str | None = None
+) -> Pick:
+    """The first backend of `target` that can build this model in this quantization.
+
+    Args:
+        context: tokens of one sequence that the bundle is to hold.
+        quant: None = the target's default, or what a demanded `backend` prefers if it lacks that.
+        backend: consider this one only.
+
+    Raises:
+        UnsupportedError: none can; says why, and the nearest thing that works.
+    """
+    candidates = [one for one in target.backends if backend in (None, one.name)]
+    if not candidates:
+        names = " and ".join(one.name for one in target.backends)
+        raise UnsupportedError(f"target {target.name} has no backend {backend!r}; it has {names}")
+    if quant is None:
+        offered = [one for some in candidates for one in some.quants]
+        quant = target.default_quant if target.default_quant in offered else offered[0]
+    reasons = []
+    for candidate in candidates:
+        if quant not in candidate.quants:
+            continue
+        if not candidate.exists:
+            reasons.append(f"its {candidate.name} backend is not part of edgellm {__version__}")
+            continue
+        refusal = get_backend(candidate.name).refuse(config, BuildPlan(target.name, quant, context))
+        if refusal is None:
+            if backend is not None:
+                why = f"{backend} was asked for and builds {config.family} as {quant} for {target.name}"
+            else:
+                why = (
+                    f"{candidate.name} is the first backend of {target.name} that builds {config.family} "
+                    f"as {quant}"
+                )
+            return Pick(candidate.name, quant, why)
+        reasons.append(refusal)
+    raise UnsupportedError(_refusal(target, quant, candidates, reasons))
+
+
+def _refusal(target: Target, quant: str, candidates: list[TargetBackend], reasons: list[str]) -> str:
+    ready = [one for one in candidates if one.exists]
+    if not ready:
+        works = [one.name for one in load_targets().values() if one.buildable]
+        missing = " and ".join(one.name for one in candidates)
+        if target.buildable:
+            other = next(one.name for one in target.backends if one.exists)
+            return (
+                f"the {missing} backend of {target.name} is not part of edgellm {__version__}; "
+                f"{other} can build for {target.name} now"
+            )
+        return (
+            f"target {target.name} ({target.title}) needs the {missing} backend, which is not part of "
+            f"edgellm {__version__}; targets that can be built now: {', '.join(works)}"
+        )
+    quants = list(dict.fromkeys(name for one in ready for name in one.quants))
+    if not reasons:
+        return f"{target.name} has no quantization {quant!r}; it has {', '.join(quants)}"
+    if quant not in quants:
+        return (
+            f"{quant} for {target.name} cannot be built: {'; '.join(reasons)}; what can be built now: "
+            f"{', '.join(quants)}"
+        )
+    return "; ".join(dict.fromkeys(reasons))

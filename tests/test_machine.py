@@ -1,0 +1,60 @@
+"""Reading this machine: against the system's own answers, and from recorded files of other machines."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgellm import machine
+from edgellm.machine import read_cpu, read_gpus, read_memory, usable_cores
+
+RASPBERRY_PI_5 = """processor\t: 0
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
+CPU implementer\t: 0x41
+
+Model\t\t: Raspberry Pi 5 Model B Rev 1.0
+"""
+
+
+def test_this_machine() -> None:
+    cpu = read_cpu()
+    assert cpu.architecture == platform.machine() and cpu.cores == os.cpu_count()
+    assert cpu.usable_cores is not None and 1 <= cpu.usable_cores <= (cpu.cores or 1)
+    memory = read_memory()
+    if sys.platform.startswith("linux"):
+        assert memory.total is not None and memory.available is not None
+        assert 0 < memory.available <= memory.total
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no /proc/cpuinfo")
+def test_an_arm_board(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(RASPBERRY_PI_5)
+    cpu = read_cpu(tmp_path / "cpuinfo")
+    assert cpu.model == "Raspberry Pi 5 Model B Rev 1.0"
+    assert cpu.features == ("NEON", "FP16", "dot product")
+
+
+def test_a_containers_limits_count(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       16000000 kB\nMemFree: 1 kB\nMemAvailable:   8000000 kB\n")
+    assert read_memory(meminfo, tmp_path) == machine.Memory(16_384_000_000, 8_192_000_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert read_memory(meminfo, tmp_path).total == 16_384_000_000
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    assert read_memory(meminfo, tmp_path) == machine.Memory(1_000_000_000, 999_999_000)
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(tmp_path) == 1
+
+
+def test_a_gpu_listing_that_fails_is_an_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("wgpu", "pyopencl"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('no driver')\n")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert machine.can_see_gpus() and read_gpus() == []

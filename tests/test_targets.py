@@ -1,0 +1,93 @@
+"""The target files, and the pick: data, checked against the rule that reads it."""
+
+from __future__ import annotations
+
+import platform
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgellm.backends import BACKENDS
+from edgellm.errors import UnsupportedError
+from edgellm.targets import get_target, load_targets, native_target, pick
+from tests.bundle.example import manifest
+
+LLAMA = manifest().model
+QUANTS = {"int4", "int8", "fp16", "fp32"}
+
+
+def refusal(name: str, **options: str) -> str:
+    with pytest.raises(UnsupportedError) as caught:
+        pick(get_target(name), LLAMA, 512, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_all_ten_are_there_and_consistent() -> None:
+    targets = load_targets()
+    assert set(targets) == {
+        "x86-64", "arm64", "intel-gpu", "amd-gpu", "nvidia-gpu", "apple-gpu", "apple-iphone", "adreno",
+        "mali", "webgpu",
+    }  # fmt: skip
+    for target in targets.values():
+        assert target.backends and target.title and target.devices
+        offered = {quant for backend in target.backends for quant in backend.quants}
+        assert target.default_quant in offered <= QUANTS
+        assert len({backend.name for backend in target.backends}) == len(target.backends)
+    machines = [machine for target in targets.values() for machine in target.machines]
+    assert len(machines) == len(set(machines)) and machines == [machine.lower() for machine in machines]
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [("x86_64", "x86-64"), ("AMD64", "x86-64"), ("aarch64", "arm64"), ("arm64", "arm64")],
+)
+def test_native(machine: str, name: str) -> None:
+    assert native_target(machine).name == name
+
+
+def test_native_is_this_machine_or_refused() -> None:
+    assert platform.machine().lower() in get_target("native").machines
+    with pytest.raises(UnsupportedError, match=r"riscv64.*arm64"):
+        native_target("riscv64")
+
+
+def test_the_default_pick() -> None:
+    for name in ("x86-64", "arm64"):
+        chosen = pick(get_target(name), LLAMA, 512)
+        assert (chosen.backend, chosen.quant) == ("ctranslate2", "int8")
+        assert "first backend" in chosen.reason and "\n" not in chosen.reason
+    assert pick(get_target("x86-64"), LLAMA, 512, quant="fp32").quant == "fp32"
+    assert "asked for" in pick(get_target("x86-64"), LLAMA, 512, backend="ctranslate2").reason
+
+
+@pytest.mark.parametrize("name", [n for n, t in load_targets().items() if t.kind != "cpu"])
+def test_targets_without_a_backend_in_this_version(name: str) -> None:
+    message = refusal(name)
+    if any(backend.exists for backend in get_target(name).backends):
+        pytest.fail("this target can be built by now: test its pick instead")
+    assert "tvm" in message and "arm64" in message and "x86-64" in message
+
+
+def test_refusals_say_what_works() -> None:
+    assert "int8, fp32" in refusal("x86-64", quant="int4")
+    assert "tvm" in refusal("x86-64", quant="int4")
+    assert "int8, fp32" in refusal("x86-64", quant="int3")
+    assert "ctranslate2 can build" in refusal("x86-64", backend="tvm")
+    assert "it has ctranslate2 and tvm" in refusal("x86-64", backend="cuda")
+    with pytest.raises(UnsupportedError, match=r"toaster.*native.*webgpu"):
+        get_target("toaster")
+
+
+def test_a_backends_own_refusal_is_passed_on() -> None:
+    odd = msgspec.structs.replace(LLAMA, family="no-such-family")
+    with pytest.raises(UnsupportedError, match="no-such-family"):
+        pick(get_target("x86-64"), odd, 512)
+
+
+def test_the_files_are_plain_toml_with_known_backends() -> None:
+    for file in (Path(__file__).resolve().parents[1] / "targets").glob("*.toml"):
+        names = [backend["name"] for backend in tomllib.loads(file.read_text())["backends"]]
+        assert set(names) <= {*BACKENDS, "tvm"}, file
