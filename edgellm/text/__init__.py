@@ -1,1 +1,7 @@
-"""Filled in by what follows."""
+"""Text in and out of models: tokenizer and chat template."""
+
+from __future__ import annotations
+
+from edgellm.text.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer"]
