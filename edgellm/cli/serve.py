@@ -1,0 +1,157 @@
+"""`edgellm serve`: an OpenAI-compatible server over a bundle."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgellm.server.settings import DEFAULT_MAX_BODY, DEFAULT_PORT, ServerSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(name: str, *more: str, **settings: Any) -> Callable[[F], F]:
+    """An option that can also be set as EDGELLM_NAME."""
+    variable = "EDGELLM_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(
+        name, *more, envvar=variable, show_default=settings.pop("show_default", True), **settings
+    )
+
+
+@click.command("serve")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 = all networks.")
+@_option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 = any free one.")
+@_option("--threads", type=click.IntRange(1), help="CPU threads in all.  [default: the physical cores]")
+@_option("--context", type=click.IntRange(1), help="Tokens one request may hold.  [default: the bundle's]")
+@_option("--max-batch", type=click.IntRange(1), help="Requests that run together.  [default: the backend's]")
+@_option(
+    "--workers", type=click.IntRange(1), help="Cohorts at a time (request mode).  [default: the backend's]"
+)
+@_option("--max-queue", default=256, type=click.IntRange(1), help="Requests that may wait; more get a 429.")
+@_option(
+    "--api-key",
+    metavar="KEY",
+    help="Ask clients for this key. Other users of this machine can see command lines: prefer the variable.",
+)
+@_option(
+    "--model-name",
+    multiple=True,
+    metavar="NAME",
+    help="Name the model answers to; repeatable, the first is shown.  [default: the bundle's]",
+)
+@_option(
+    "--cors-origin",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web origin whose pages may call this server; repeatable; * = all.  [default: none]",
+)
+@_option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="Host name that clients may use beside this machine's; repeatable.",
+)
+@_option(
+    "--max-body", default=DEFAULT_MAX_BODY, type=click.IntRange(1024), help="Largest request body in bytes."
+)
+@_option(
+    "--body-timeout",
+    default=30.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds in which a request's body must arrive.",
+)
+@_option(
+    "--grace",
+    default=20.0,
+    type=click.FloatRange(0),
+    help="Seconds for running answers to finish when told to stop.",
+)
+@_option("--access-log", is_flag=True, help="One line on stderr for each request.")
+@_option("--json", "as_json", is_flag=True, help="Print the ready line as a JSON object.")
+def serve(
+    bundle: Path,
+    host: str,
+    port: int,
+    threads: int | None,
+    context: int | None,
+    max_batch: int | None,
+    workers: int | None,
+    max_queue: int,
+    api_key: str | None,
+    model_name: tuple[str, ...],
+    cors_origin: tuple[str, ...],
+    allowed_host: tuple[str, ...],
+    max_body: int,
+    body_timeout: float,
+    grace: float,
+    access_log: bool,
+    as_json: bool,
+) -> None:
+    """Serve BUNDLE over HTTP: the OpenAI API under /v1, and a chat page at /.
+
+    One line is printed on stdout once requests are taken. Ctrl-C or SIGTERM lets running answers finish
+    first. Every option can be set as EDGELLM_NAME; lists are separated by spaces there.
+    """
+    from edgellm.server.run import Ready, bind, require_dependencies, run
+
+    require_dependencies()
+    if api_key is None:
+        # click takes an empty variable for an absent one; here that would open the server by mistake.
+        api_key = os.environ.get("EDGELLM_API_KEY")
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        api_key=api_key,
+        cors_origins=cors_origin,
+        allowed_hosts=allowed_host,
+        model_names=model_name,
+        max_body_bytes=max_body,
+        body_timeout_s=body_timeout,
+        grace_s=grace,
+        access_log=access_log,
+    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if access_log:
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    if not settings.loopback and settings.api_key is None:
+        click.echo(
+            f"warning: {host} can be reached from other machines and no API key is set; anyone there can "
+            "use this server. Set EDGELLM_API_KEY, or leave --host at 127.0.0.1.",
+            err=True,
+        )
+
+    # The address first: a port that is taken should not cost the time to load a model.
+    sock = bind(settings)
+
+    from edgellm.engine import Engine
+
+    with Engine(
+        bundle, threads=threads, max_batch=max_batch, context=context, workers=workers, max_queue=max_queue
+    ) as engine:
+
+        def announce(ready: Ready) -> None:
+            if as_json:
+                said = {
+                    "url": ready.url,
+                    "host": ready.host,
+                    "port": ready.port,
+                    "pid": os.getpid(),
+                    "model": ready.models[0],
+                    "models": list(ready.models),
+                    "mode": engine.mode,
+                    "context": engine.context,
+                }
+                click.echo(json.dumps(said))
+            else:
+                click.echo(
+                    f"{ready.models[0]} at {ready.url} (chat page; API under {ready.url}/v1). Ctrl-C stops."
+                )
+
+        run(engine, settings, sock, announce)
