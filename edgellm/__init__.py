@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgellm.build import build as build
+    from edgellm.builder import build as build
     from edgellm.bundle import Bundle as Bundle
     from edgellm.engine import Engine as Engine
     from edgellm.engine import SamplingParams as SamplingParams
@@ -29,7 +29,7 @@ _HOMES = {
     "EdgeLLMError": "edgellm.errors",
     "Engine": "edgellm.engine",
     "SamplingParams": "edgellm.engine",
-    "build": "edgellm.build",
+    "build": "edgellm.builder",
 }
 
 

@@ -111,20 +111,9 @@ def pick(
     Raises:
         UnsupportedError: none can; says why, and the nearest thing that works.
     """
-    candidates = [one for one in target.backends if backend in (None, one.name)]
-    if not candidates:
-        names = " and ".join(one.name for one in target.backends)
-        raise UnsupportedError(f"target {target.name} has no backend {backend!r}; it has {names}")
-    if quant is None:
-        offered = [one for some in candidates for one in some.quants]
-        quant = target.default_quant if target.default_quant in offered else offered[0]
+    quant, candidates = offers(target, quant, backend)
     reasons = []
     for candidate in candidates:
-        if quant not in candidate.quants:
-            continue
-        if not candidate.exists:
-            reasons.append(f"its {candidate.name} backend is not part of edgellm {__version__}")
-            continue
         refusal = get_backend(candidate.name).refuse(config, BuildPlan(target.name, quant, context))
         if refusal is None:
             if backend is not None:
@@ -136,10 +125,29 @@ def pick(
                 )
             return Pick(candidate.name, quant, why)
         reasons.append(refusal)
-    raise UnsupportedError(_refusal(target, quant, candidates, reasons))
+    raise UnsupportedError("; ".join(dict.fromkeys(reasons)))
 
 
-def _refusal(target: Target, quant: str, candidates: list[TargetBackend], reasons: list[str]) -> str:
+def offers(target: Target, quant: str | None, backend: str | None) -> tuple[str, list[TargetBackend]]:
+    """The part of the pick that needs no model: (quantization, backends that offer it, in order).
+
+    Raises:
+        UnsupportedError: no backend of this version does; says what can be built.
+    """
+    candidates = [one for one in target.backends if backend in (None, one.name)]
+    if not candidates:
+        names = " and ".join(one.name for one in target.backends)
+        raise UnsupportedError(f"target {target.name} has no backend {backend!r}; it has {names}")
+    if quant is None:
+        offered = [one for some in candidates for one in some.quants]
+        quant = target.default_quant if target.default_quant in offered else offered[0]
+    found = [one for one in candidates if one.exists and quant in one.quants]
+    if not found:
+        raise UnsupportedError(_refusal(target, quant, candidates))
+    return quant, found
+
+
+def _refusal(target: Target, quant: str, candidates: list[TargetBackend]) -> str:
     ready = [one for one in candidates if one.exists]
     if not ready:
         works = [one.name for one in load_targets().values() if one.buildable]
@@ -155,11 +163,10 @@ def _refusal(target: Target, quant: str, candidates: list[TargetBackend], reason
             f"edgellm {__version__}; targets that can be built now: {', '.join(works)}"
         )
     quants = list(dict.fromkeys(name for one in ready for name in one.quants))
-    if not reasons:
-        return f"{target.name} has no quantization {quant!r}; it has {', '.join(quants)}"
-    if quant not in quants:
+    later = [one.name for one in candidates if not one.exists and quant in one.quants]
+    if later:
         return (
-            f"{quant} for {target.name} cannot be built: {'; '.join(reasons)}; what can be built now: "
-            f"{', '.join(quants)}"
+            f"{quant} for {target.name} needs the {later[0]} backend, which is not part of edgellm "
+            f"{__version__}; what can be built now: {', '.join(quants)}"
         )
-    return "; ".join(dict.fromkeys(reasons))
+    return f"{target.name} has no quantization {quant!r}; it has {', '.join(quants)}"

@@ -1,0 +1,7 @@
+"""`python -m edgellm.cli`: the same as the `edgellm` script."""
+
+from __future__ import annotations
+
+from edgellm.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""The group of all commands: lazy imports, and one place where errors become messages and exit statuses.
+
+Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 and 143 ended by Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+import click
+
+from edgellm import __version__
+from edgellm.errors import EdgeLLMError, UsageError
+
+COMMANDS = {
+    "build": "Build a bundle from a checkpoint, for one target.",
+    "chat": "Chat with a bundle in the terminal.",
+    "generate": "Answer one prompt, or a file of them.",
+    "serve": "Serve a bundle over HTTP, as the OpenAI API does.",
+    "bench": "Measure a bundle's speed and memory.",
+    "inspect": "Show what a bundle is and what it needs.",
+    "verify": "Check every byte of a bundle.",
+    "targets": "List the targets that bundles are built for.",
+    "models": "List the model families that can be built.",
+    "doctor": "Show what this machine can build and run.",
+}
+"""Command -> its short help. The command is `edgellm.cli.NAME:NAME`."""
+
+
+class Failure(click.ClickException):
+    """Prints `error: MESSAGE` on stderr, as one line."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(one_line(message))
+        self.exit_code = exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", file=file or sys.stderr)
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"edgellm.cli.{cmd_name}"), cmd_name)
+        command.short_help = COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            raise _failure(error) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="edgellm")
+def cli(debug: bool) -> None:
+    """Run language models on the devices people already have.
+
+    A checkpoint is built into a bundle for one target; everything else runs bundles:
+
+    \b
+        edgellm build demo --out demo-bundle
+        edgellm chat demo-bundle
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        signal.signal(signal.SIGTERM, _terminated)
+        status = cli.main(list(arguments), prog_name="edgellm", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone: not worth a message. Nothing more can be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, without characters that could steer a terminal."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """`text` with each unprintable character (escape sequences begin with one) replaced."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, UsageError):
+        return Failure(str(error), exit_code=2)
+    if isinstance(error, EdgeLLMError):
+        return Failure(str(error))
+    if isinstance(error, MemoryError):
+        return Failure("this machine has too little free memory for that")
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        return Failure(f"{name}{error.strerror}")
+    hint = "edgellm --debug COMMAND shows where"
+    return Failure(f"unexpected {type(error).__name__}: {error} (a bug in edgellm; {hint})")
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that a build's temporary is removed."""
+    raise SystemExit(128 + number)
