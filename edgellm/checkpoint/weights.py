@@ -97,12 +97,21 @@ class Weights:
         """Bytes that all parameters take in the checkpoint."""
         return sum(self.nbytes(name) for name in self._places)
 
-    def read(self, name: str) -> Float32s:
+    def read(self, name: str, rows: slice | None = None) -> Float32s:
         """Parameter `name` as a new float32 array, adapters merged.
+
+        Args:
+            rows: only these (start and stop given). Adapters are still merged into the whole parameter, so
+                ask for parts only where there are none.
 
         Raises CheckpointError if a value is NaN or infinite.
         """
         place = self._places[name]
+        if rows is not None:
+            if self._adapters:
+                return self.read(name)[rows]
+            first = place.start or 0
+            return self._tensors.read_float32(place.stored, slice(first + rows.start, first + rows.stop))
         weight = self._tensors.read_float32(place.stored, place.rows)
         for adapter in self._adapters:
             adapter.apply(name, weight)
