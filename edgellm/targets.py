@@ -74,6 +74,23 @@ def load_targets() -> dict[str, Target]:
     return {target.name: target for target in targets}
 
 
+@dataclass(frozen=True)
+class Readiness:
+    """Whether this version, as it is installed, can build for a target; else what is missing, in one line."""
+
+    buildable: bool
+    missing: str | None
+
+
+def readiness(target: Target) -> Readiness:
+    """What stands between this installation and a build for `target`."""
+    if not target.buildable:
+        names = " and ".join(one.name for one in target.backends)
+        return Readiness(False, f"the {names} backend is not part of edgellm {__version__}")
+    missing = [get_backend(one.name).missing() for one in target.backends if one.exists]
+    return Readiness(None in missing, None if None in missing else missing[0])
+
+
 def native_target(machine: str | None = None) -> Target:
     """The target that this machine's processor is (`machine`: what `platform.machine()` says).
 

@@ -1,6 +1,6 @@
 """The group of all commands: lazy imports, and one place where errors become messages and exit statuses.
 
-Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 and 143 ended by Ctrl-C and SIGTERM.
+Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 128 + n ended by signal n.
 """
 
 from __future__ import annotations
@@ -36,12 +36,19 @@ COMMANDS = {
 class Failure(click.ClickException):
     """Prints `error: MESSAGE` on stderr, as one line."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
-        self.exit_code = exit_code
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"error: {self.message}", file=file or sys.stderr)
+
+
+class UsageFailure(Failure):
+    """An option that is wrong in itself."""
+
+    exit_code = 2
 
 
 class LazyGroup(click.Group):
@@ -89,7 +96,7 @@ def cli(debug: bool) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
     try:
-        signal.signal(signal.SIGTERM, _terminated)
+        _unwind_on_signals()
         status = cli.main(list(arguments), prog_name="edgellm", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -117,7 +124,7 @@ def printable(text: str) -> str:
 
 def _failure(error: Exception) -> Failure:
     if isinstance(error, UsageError):
-        return Failure(str(error), exit_code=2)
+        return UsageFailure(str(error))
     if isinstance(error, EdgeLLMError):
         return Failure(str(error))
     if isinstance(error, MemoryError):
@@ -129,6 +136,13 @@ def _failure(error: Exception) -> Failure:
     return Failure(f"unexpected {type(error).__name__}: {error} (a bug in edgellm; {hint})")
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that a build's temporary is removed."""
+def _unwind_on_signals() -> None:
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that a build's temporary is removed."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _unwind)
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)

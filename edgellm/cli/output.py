@@ -38,6 +38,14 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+def print_answer(text: str) -> None:
+    """A piece of a model's answer on stdout, at once; on a terminal without what could steer it."""
+    if sys.stdout.isatty():
+        text = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table on stdout. Cells are shown as they are: no markup, no control characters."""
     from rich import box

@@ -1,4 +1,4 @@
-"""`python -m edgellm.cli`: the same as the `edgellm` script."""
+"""`python -m edgellm`: the same as the `edgellm` script."""
 
 from __future__ import annotations
 

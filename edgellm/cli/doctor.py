@@ -1,0 +1,137 @@
+"""`edgellm doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from edgellm import __version__
+from edgellm.cli.output import json_option, print_facts, print_json, print_table
+from edgellm.errors import UnsupportedError
+from edgellm.machine import can_see_gpus, free_disk, read_cpu, read_gpus, read_memory
+from edgellm.targets import load_targets, native_target, readiness
+from edgellm.units import bytes_text
+
+EXTRAS = {
+    "ctranslate2": ("build and run bundles on CPUs", ("ctranslate2",)),
+    "serve": ("serve bundles over HTTP", ("fastapi", "prometheus-client", "uvicorn")),
+    "bench": ("compare with llama.cpp, and plot", ("gguf", "llama-cpp-python", "matplotlib")),
+}
+"""Extra of this package -> (what it is for, the distributions it installs)."""
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Show what this machine can build and run, and what to install for the rest."""
+    report = examine()
+    if as_json:
+        print_json(report)
+        return
+    print_facts(_machine_facts(report), title="This machine")
+    print_table(
+        ["extra", "for", "installed", "to install it"],
+        [
+            (
+                extra["name"],
+                extra["purpose"],
+                ", ".join(f"{name} {version or 'missing'}" for name, version in extra["packages"].items()),
+                extra["install"] or "",
+            )
+            for extra in report["extras"]
+        ],
+        title="\nInstalled parts",
+    )
+    print_facts(
+        [
+            ("builds for", ", ".join(report["builds"]) or "nothing yet: see above"),
+            ("runs", ", ".join(report["runs"]) or "nothing yet: see above"),
+            *((name, f"no: {reason}") for name, reason in report["cannot_build"].items()),
+        ],
+        title="What works here",
+    )
+
+
+def examine() -> dict[str, Any]:
+    """Everything `edgellm doctor` tells, as plain values."""
+    native = None
+    with suppress(UnsupportedError):
+        native = native_target().name
+    states = {target.name: readiness(target) for target in load_targets().values()}
+    builds = [name for name, state in states.items() if state.buildable]
+    return {
+        "edgellm": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": msgspec.to_builtins(read_cpu()),
+        "memory": msgspec.to_builtins(read_memory()),
+        "disk_free": free_disk(Path.cwd()),
+        "gpus": msgspec.to_builtins(read_gpus()) if can_see_gpus() else None,
+        "native": native,
+        "extras": [_extra(name) for name in EXTRAS],
+        "builds": builds,
+        "runs": [name for name in builds if name == native],
+        "cannot_build": {name: state.missing for name, state in states.items() if not state.buildable},
+    }
+
+
+def _extra(name: str) -> dict[str, Any]:
+    purpose, distributions = EXTRAS[name]
+    packages = {distribution: _version(distribution) for distribution in distributions}
+    missing = None in packages.values()
+    return {
+        "name": name,
+        "purpose": purpose,
+        "packages": packages,
+        "install": f"{_python()} -m pip install 'edgellm[{name}]'" if missing else None,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> str:
+    """How to name this very interpreter in a command."""
+    return sys.executable or "python3"
+
+
+def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    cpu, memory, disk = report["cpu"], report["memory"], report["disk_free"]
+    gpus = report["gpus"]
+    if gpus is None:
+        adapters = "not looked for: needs the package wgpu or pyopencl"
+    else:
+        adapters = (
+            "\n".join(f"{gpu['name']} ({gpu['through']}: {gpu['driver']})" for gpu in gpus) or "none found"
+        )
+    return [
+        ("edgellm", f"{report['edgellm']}, Python {report['python']}, {report['platform']}"),
+        (
+            "CPU",
+            f"{cpu['model'] or 'unknown model'} ({cpu['architecture']}), target {report['native'] or 'none'}",
+        ),
+        ("cores", f"{_known(cpu['usable_cores'])} usable of {_known(cpu['cores'])}"),
+        ("instructions", ", ".join(cpu["features"]) or "unknown"),
+        ("memory", f"{_size(memory['available'])} free of {_size(memory['total'])}"),
+        ("disk", f"{_size(disk)} free here"),
+        ("GPUs", adapters),
+    ]
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _size(value: int | None) -> str:
+    return "unknown" if value is None else bytes_text(value)

@@ -1,0 +1,58 @@
+"""`edgellm targets`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import click
+
+from edgellm.cli.output import json_option, print_json, print_table
+
+
+@click.command()
+@json_option
+def targets(as_json: bool) -> None:
+    """List the targets: for which devices, by which backends, and which can be built here and now."""
+    from edgellm.errors import UnsupportedError
+    from edgellm.targets import load_targets, native_target, readiness
+
+    native = None
+    with suppress(UnsupportedError):  # a processor that is no target: the list is useful even so
+        native = native_target().name
+    rows = []
+    for target in load_targets().values():
+        ready = readiness(target)
+        rows.append(
+            {
+                "target": target.name,
+                "title": target.title,
+                "devices": target.devices,
+                "native": target.name == native,
+                "default_quant": target.default_quant,
+                "backends": [
+                    {"name": one.name, "quants": list(one.quants), "available": one.exists}
+                    for one in target.backends
+                ],
+                "buildable": ready.buildable,
+                "missing": ready.missing,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["target", "devices", "default", "backends and quantizations", "can be built here"],
+        [
+            (
+                target.name + (" (native)" if target.name == native else ""),
+                target.devices,
+                target.default_quant,
+                "\n".join(
+                    f"{one.name}: {', '.join(one.quants)}" + ("" if one.exists else " (not in this version)")
+                    for one in target.backends
+                ),
+                "yes" if readiness(target).buildable else f"no: {readiness(target).missing}",
+            )
+            for target in load_targets().values()
+        ],
+    )
