@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.options import engine_options, open_engine, sampling_options, split_options
+from edgellm.cli.output import print_answer
 from edgellm.errors import EdgeLLMError, PromptTooLongError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ HELP = """\
 Ctrl-C stops an answer."""
 
 
-@click.command(short_help="Talk to a bundle in the terminal.")
+@click.command()
 @click.argument("bundle", type=click.Path())
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @sampling_options
@@ -139,8 +140,7 @@ class _Session:
             raise EdgeLLMError(f"the conversation is full: {error} (/reset starts a new one)") from None
         try:
             for chunk in generation:
-                click.echo(chunk.text, nl=False)
-                sys.stdout.flush()
+                print_answer(chunk.text)
         except KeyboardInterrupt:
             generation.cancel()
             if not self.interactive:

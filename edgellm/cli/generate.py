@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.options import engine_options, open_engine, sampling_options, split_options
+from edgellm.cli.output import json_option, print_answer, print_json
 from edgellm.errors import EdgeLLMError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MAX_LINE_CHARS = 8 << 20
 MAX_QUEUE = 1 << 20
 
 
-@click.command(short_help="Answer one prompt, or many from a JSONL file.")
+@click.command()
 @click.argument("bundle", type=click.Path())
 @click.option("--prompt", metavar="TEXT", help='The prompt; "-" or nothing reads it from standard input.')
 @click.option("--system", metavar="TEXT", help="System prompt.")
@@ -30,7 +31,7 @@ MAX_QUEUE = 1 << 20
     help='Requests, one JSON object a line, with "prompt" or "messages" and any sampling setting.',
 )
 @click.option("--raw", is_flag=True, help="No chat template: the text as it is, tokenized by default rules.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the text.")
+@json_option
 @sampling_options
 @engine_options
 def generate(
@@ -67,11 +68,11 @@ def generate(
 def _run_one(engine: Engine, prompt_ids: list[int], sampling: dict[str, Any], as_json: bool) -> None:
     generation = engine.submit(prompt_ids, engine.params(**sampling))
     if as_json:
-        click.echo(json.dumps(describe(generation.result()), ensure_ascii=False))
+        print_json(describe(generation.result()))
         return
     try:
         for chunk in generation:
-            click.echo(chunk.text, nl=False)
+            print_answer(chunk.text)
     finally:
         generation.cancel()
         click.echo()
@@ -97,7 +98,7 @@ def _run_lines(
             line = {"index": index, **describe(outcome.result())}
         except EdgeLLMError as error:
             line = {"index": index, "error": str(error)}
-        click.echo(json.dumps(line, ensure_ascii=False))
+        print_json(line)
         return "error" in line
 
     batch: list[tuple[int, list[int], Any]] = []

@@ -187,6 +187,10 @@ class Engine:
             self._loop.submit(sequences)
         return [sequence.generation for sequence in sequences]
 
+    def check(self, prompt_ids: Sequence[int], params: SamplingParams) -> None:
+        """Raise what `submit` would raise for this request, the full queue apart."""
+        self._sequence(prompt_ids, params)
+
     def _sequence(self, prompt_ids: Sequence[int], params: SamplingParams) -> EngineSequence:
         vocab_size = self.executor.limits.vocab_size
         if not prompt_ids:

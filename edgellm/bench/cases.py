@@ -1,0 +1,64 @@
+"""What is measured: fixed prompts and lengths, so that every engine does the same work."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Case(msgspec.Struct, frozen=True):
+    """`batch` prompts of `prompt` tokens each, continued by `new` tokens each."""
+
+    batch: int
+    prompt: int
+    new: int
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One measurement of one case, in seconds.
+
+    Attributes:
+        prefill_s: all prompts taken in and one token of each chosen.
+        total_s: the same, and `new` tokens of each chosen.
+        ttft_s: time to the first token, the median over the prompts.
+        peak_rss_mb: most memory the process has held so far, in MB (10^6 bytes).
+    """
+
+    prefill_s: float
+    total_s: float
+    ttft_s: float
+    peak_rss_mb: float
+
+
+class Runner(Protocol):
+    """An engine, loaded and ready."""
+
+    name: str
+    weight_bytes: int
+    """Bytes of weights that each decode step reads."""
+
+    def measure(self, case: Case) -> Sample: ...
+
+
+def prompt_ids(row: int, length: int, vocab_size: int) -> list[int]:
+    """Token ids of prompt number `row`; the same for every engine, with few repeats and no special ids."""
+    if vocab_size >= 1600:
+        return [(37 * i + 11 * row) % 1500 + 100 for i in range(length)]
+    low = min(100, vocab_size // 4)
+    return [(37 * i + 11 * row) % (vocab_size - low) + low for i in range(length)]
+
+
+def tokens_per_second(case: Case, sample: Sample) -> tuple[float, float]:
+    """(prefill, decode) in tokens/s over the whole batch; the first new token counts as prefill."""
+    decode_s = max(sample.total_s - sample.prefill_s, 1e-9)
+    return case.batch * case.prompt / sample.prefill_s, case.batch * (case.new - 1) / decode_s
+
+
+def peak_rss_mb() -> float:
+    """Most resident memory this process has held, in MB."""
+    import resource
+    import sys
+
+    peak: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) * (1 if sys.platform == "darwin" else 1024) / 1e6
