@@ -54,7 +54,9 @@ def _llama3(base: Float64s, scaling: RopeScaling) -> Float64s:
     turns = scaling.original_context * base / (2 * math.pi)
     span = scaling.high_freq_factor - scaling.low_freq_factor
     # With equal factors there is no band between, only a step.
-    kept = np.clip((turns - scaling.low_freq_factor) / span, 0, 1) if span else turns >= scaling.high_freq_factor
+    kept = (
+        np.clip((turns - scaling.low_freq_factor) / span, 0, 1) if span else turns >= scaling.high_freq_factor
+    )
     return base * ((1 - kept) / scaling.factor + kept)
 
 

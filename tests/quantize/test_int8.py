@@ -52,7 +52,9 @@ def test_rows_of_subnormal_numbers_keep_finite_scales(tiny: float) -> None:
 def test_same_numbers_as_ctranslate2() -> None:
     from tests.support import require
 
-    require(module="ctranslate2", reason="compares with its own quantizer: pip install 'edgellm[ctranslate2]'")
+    require(
+        module="ctranslate2", reason="compares with its own quantizer: pip install 'edgellm[ctranslate2]'"
+    )
     from ctranslate2.specs import common_spec
 
     rng = np.random.default_rng(3)

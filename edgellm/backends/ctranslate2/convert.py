@@ -25,6 +25,7 @@ from edgellm.backends.base import BuildPlan, Progress
 from edgellm.backends.ctranslate2.model_file import StreamedSpec
 from edgellm.backends.ctranslate2.variables import Block, Matrix, Scales
 from edgellm.backends.ctranslate2.vocabulary import distinct_tokens
+from edgellm.backends.ctranslate2.window import active_window
 from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.bundle.model_config import ModelConfig, Rope
 
@@ -44,6 +45,8 @@ def convert(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progre
     """Write `model.bin`, `config.json` and `vocabulary.json` into the existing directory `out`."""
     spec = _Converter(checkpoint, plan, progress).spec()
     spec.save(str(out))
+    total = checkpoint.weights.total_bytes()
+    progress(total, total)
 
 
 class _Converter:
@@ -156,12 +159,6 @@ class _Converter:
         spec.config.bos_token = facts.bos_token if facts.bos_token in tokens else eos
         spec.config.unk_token = facts.unk_token if facts.unk_token in tokens else eos
         spec.config.layer_norm_epsilon = self._config.norm_eps
-
-
-def active_window(config: ModelConfig, context: int) -> int:
-    """The sliding window in tokens, or 0 where no sequence can outgrow it."""
-    window = config.sliding_window
-    return window if window is not None and window < context else 0
 
 
 def _empty_spec(config: ModelConfig) -> TransformerDecoderModelSpec:

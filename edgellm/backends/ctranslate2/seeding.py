@@ -81,5 +81,7 @@ def _read(where: int, count: int, width: int, dtype: type[np.unsignedinteger]) -
 def _is_seeded(words: NDArray[np.uint64]) -> bool:
     """Whether each word follows from the one before as seeding prescribes."""
     before = words[:-1]
-    expected = (np.uint64(_MULTIPLIER) * (before ^ (before >> np.uint64(30))) + np.arange(1, len(words), dtype=np.uint64))
+    expected = np.uint64(_MULTIPLIER) * (before ^ (before >> np.uint64(30))) + np.arange(
+        1, len(words), dtype=np.uint64
+    )
     return bool((words[1:] == expected & np.uint64(0xFFFFFFFF)).all() and words[0] <= 0xFFFFFFFF)

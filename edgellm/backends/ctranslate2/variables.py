@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from ctranslate2.specs.model_spec import Variable
 from numpy.typing import NDArray
 
+from edgellm.backends.cpu import compute_threads
 from edgellm.quantize.int8 import quantize_rows
 
 Float32s = NDArray[np.float32]
@@ -20,7 +20,7 @@ ReadRows = Callable[[int, int], Float32s]
 """(first row, row after the last) -> float32[rows, columns]."""
 
 _CHUNK_VALUES = 1 << 20
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, compute_threads())
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Matrix(Variable):  # type: ignore[misc]
     `chunks` converts it; the scales of an int8 matrix exist once it has run to its end.
     """
 
-    def __init__(self, blocks: Sequence[Block], columns: int, *, int8: bool, done: Callable[[], None]) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], columns: int, *, int8: bool, done: Callable[[], None]
+    ) -> None:
         self._blocks = tuple(blocks)
         self._columns = columns
         self._int8 = int8
