@@ -9,7 +9,7 @@ from edgellm.machine import usable_cores
 
 
 def compute_threads() -> int:
-    """Physical cores that this process may use: two hyperthreads of one core gain nothing in matrix products."""
+    """Physical cores that this process may use: hyperthreads gain nothing in matrix products."""
     return max(1, min(usable_cores() or 1, _physical_cores()))
 
 

@@ -57,7 +57,8 @@ def _llama3(base: Float64s, scaling: RopeScaling) -> Float64s:
     kept = (
         np.clip((turns - scaling.low_freq_factor) / span, 0, 1) if span else turns >= scaling.high_freq_factor
     )
-    return base * ((1 - kept) / scaling.factor + kept)
+    stretched: Float64s = base * ((1 - kept) / scaling.factor + kept)
+    return stretched
 
 
 def _yarn(base: Float64s, rope: Rope, scaling: RopeScaling) -> Float64s:
@@ -75,4 +76,5 @@ def _yarn(base: Float64s, rope: Rope, scaling: RopeScaling) -> Float64s:
     if low == high:
         high += 0.001
     stretched = np.clip((np.arange(len(base)) - low) / (high - low), 0, 1)
-    return base * (stretched / scaling.factor + (1 - stretched))
+    blended: Float64s = base * (stretched / scaling.factor + (1 - stretched))
+    return blended

@@ -113,7 +113,7 @@ def load_directory(
 
 
 def kv_bytes_per_token(config: ModelConfig) -> int:
-    """CTranslate2 keeps float32 keys and values for every query head: shared heads are copied into the cache."""
+    """CTranslate2 keeps float32 keys and values for every query head: shared ones are copied."""
     return 2 * config.num_layers * config.num_heads * config.head_dim * 4
 
 

@@ -113,7 +113,7 @@ class _Converter:
         spec.gamma = weight + np.float32(1) if self._config.norm_adds_one else weight
 
     def _linear(self, spec: Any, names: list[str], row_scale: Float32s | None = None) -> None:
-        """Stack the matrices (and biases) `names` along their rows; `row_scale` multiplies the leading rows."""
+        """Stack the matrices (and biases) `names` along the rows; `row_scale` multiplies the first rows."""
         scales = _split(row_scale, [self._weights.shape(f"{name}.weight")[0] for name in names])
         blocks = [self._block(f"{name}.weight", scale) for name, scale in zip(names, scales, strict=True)]
         columns = self._weights.shape(f"{names[0]}.weight")[1]

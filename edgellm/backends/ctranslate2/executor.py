@@ -86,7 +86,7 @@ class CTranslate2Executor:
         if cohort.params.min_tokens and len({len(prompt) for prompt in cohort.prompts}) > 1:
             # CTranslate2 may count forced tokens into the minimum, which is right for equal lengths only.
             for part, rows in _by_length(cohort):
-                self._run(part, lambda row, *rest, rows=rows: on_token(rows[row], *rest))  # type: ignore[misc]
+                self._run(part, lambda row, *rest, rows=rows: on_token(rows[row], *rest))
             return
         self._run(cohort, on_token)
 

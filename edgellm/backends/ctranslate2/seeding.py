@@ -46,7 +46,7 @@ class WorkerGenerator:
 
 
 def find_generator(library: str) -> WorkerGenerator | None:
-    """The generator of the loaded `library` (path of ctranslate2's extension); None if it is not as expected."""
+    """The generator of the loaded `library` (ctranslate2's extension); None if it is not as expected."""
     try:
         address = getattr(ctypes.CDLL(library), _SYMBOL)
     except (OSError, AttributeError):
@@ -84,4 +84,6 @@ def _is_seeded(words: NDArray[np.uint64]) -> bool:
     expected = np.uint64(_MULTIPLIER) * (before ^ (before >> np.uint64(30))) + np.arange(
         1, len(words), dtype=np.uint64
     )
-    return bool((words[1:] == expected & np.uint64(0xFFFFFFFF)).all() and words[0] <= 0xFFFFFFFF)
+    return bool(
+        (words[1:] == np.bitwise_and(expected, np.uint64(0xFFFFFFFF))).all() and words[0] <= 0xFFFFFFFF
+    )

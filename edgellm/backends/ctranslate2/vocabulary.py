@@ -25,14 +25,15 @@ def distinct_tokens(vocab: Mapping[str, int], size: int) -> list[str]:
         if 0 <= id < size and tokens[id] is None:
             tokens[id] = token
     taken = {token for token in tokens if token is not None}
-    for id, token in enumerate(tokens):
-        if token is None:
-            name = f"<extra_id_{id}>"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            tokens[id] = name
-    return [token for token in tokens if token is not None]
+
+    def unused(id: int) -> str:
+        name = f"<extra_id_{id}>"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    return [unused(id) if token is None else token for id, token in enumerate(tokens)]
 
 
 def read_tokens(directory: Path) -> list[str]:
