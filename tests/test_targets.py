@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from edgellm.backends import BACKENDS
+from edgellm.bundle.model_config import Rope
 from edgellm.errors import UnsupportedError
 from edgellm.targets import get_target, load_targets, native_target, pick
 from tests.bundle.example import manifest
@@ -82,8 +83,8 @@ def test_refusals_say_what_works() -> None:
 
 
 def test_a_backends_own_refusal_is_passed_on() -> None:
-    odd = msgspec.structs.replace(LLAMA, family="no-such-family")
-    with pytest.raises(UnsupportedError, match="no-such-family"):
+    odd = msgspec.structs.replace(LLAMA, qk_norm=True, rope=Rope(theta=1e4, dim=LLAMA.head_dim // 2))
+    with pytest.raises(UnsupportedError, match="partial_rotary_factor"):
         pick(get_target("x86-64"), odd, 512)
 
 

@@ -88,7 +88,7 @@ def build(
     print_facts(
         [
             ("bundle", _shown(result.path)),
-            ("pick", f"{result.backend}, {result.quant}: {result.reason}"),
+            ("pick", result.reason),
             ("size", f"{bytes_text(result.bytes)}, built in {result.seconds:.1f} s"),
         ]
     )

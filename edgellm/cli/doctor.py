@@ -53,7 +53,7 @@ def doctor(as_json: bool) -> None:
         [
             ("builds for", ", ".join(report["builds"]) or "nothing yet: see above"),
             ("runs", ", ".join(report["runs"]) or "nothing yet: see above"),
-            *((name, f"no: {reason}") for name, reason in report["cannot_build"].items()),
+            *_not_buildable(report["cannot_build"]),
         ],
         title="What works here",
     )
@@ -104,6 +104,14 @@ def _version(distribution: str) -> str | None:
 def _python() -> str:
     """How to name this very interpreter in a command."""
     return sys.executable or "python3"
+
+
+def _not_buildable(reasons: dict[str, str]) -> list[tuple[str, str]]:
+    """Targets that cannot be built, those with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    return [("not for", f"{', '.join(names)}: {reason}") for reason, names in by_reason.items()]
 
 
 def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,28 @@
+"""Fixtures that tests of several folders share: a small checkpoint, and bundles really built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import edgellm
+from tests.make_checkpoints import make_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama checkpoint with random weights, a tokenizer and a chat template. Not to be changed."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-llama", "llama")
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The int8 bundle of `checkpoint_dir` for this machine. Not to be changed."""
+    return edgellm.build(checkpoint_dir, out=tmp_path_factory.mktemp("bundles") / "tiny-llama").path
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model, built for this machine once per test run."""
+    return edgellm.build("demo", out=tmp_path_factory.mktemp("bundles") / "demo").path
