@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edgellm.cli.output import note, print_json
 from edgellm.server.settings import DEFAULT_MAX_BODY, DEFAULT_PORT, ServerSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,7 +74,7 @@ def _option(name: str, *more: str, **settings: Any) -> Callable[[F], F]:
     help="Seconds for running answers to finish when told to stop.",
 )
 @_option("--access-log", is_flag=True, help="One line on stderr for each request.")
-@_option("--json", "as_json", is_flag=True, help="Print the ready line as a JSON object.")
+@_option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def serve(
     bundle: Path,
     host: str,
@@ -121,10 +121,9 @@ def serve(
     if access_log:
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     if not settings.loopback and settings.api_key is None:
-        click.echo(
+        note(
             f"warning: {host} can be reached from other machines and no API key is set; anyone there can "
-            "use this server. Set EDGELLM_API_KEY, or leave --host at 127.0.0.1.",
-            err=True,
+            "use this server. Set EDGELLM_API_KEY, or leave --host at 127.0.0.1."
         )
 
     # The address first: a port that is taken should not cost the time to load a model.
@@ -148,7 +147,7 @@ def serve(
                     "mode": engine.mode,
                     "context": engine.context,
                 }
-                click.echo(json.dumps(said))
+                print_json(said)
             else:
                 click.echo(
                     f"{ready.models[0]} at {ready.url} (chat page; API under {ready.url}/v1). Ctrl-C stops."

@@ -18,6 +18,8 @@ from edgellm.errors import EdgeLLMError, MissingDependencyError
 from edgellm.server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from edgellm.engine import Engine
 
 log = logging.getLogger("edgellm.server")
@@ -75,12 +77,20 @@ def bind(settings: ServerSettings) -> socket.socket:
 def run(
     engine: Engine, settings: ServerSettings, sock: socket.socket, on_ready: Callable[[Ready], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let running answers finish for `grace_s` and return.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then let running answers finish for `grace_s` and return.
 
     Args:
         sock: from `bind`; closed at the end.
         on_ready: called once, when requests are taken.
     """
+    with contextlib.closing(sock):
+        create_server(engine, settings, sock, on_ready).run(sockets=[sock])
+
+
+def create_server(
+    engine: Engine, settings: ServerSettings, sock: socket.socket, on_ready: Callable[[Ready], None]
+) -> uvicorn.Server:
+    """The server that `run` runs; setting its `should_exit` stops it as a signal does."""
     require_dependencies()
     import uvicorn
 
@@ -132,7 +142,10 @@ def run(
             if threading.current_thread() is not threading.main_thread():
                 yield
                 return
-            before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) != signal.SIG_IGN:
+                numbers.append(hangup)
+            before = {number: signal.signal(number, self.handle_exit) for number in numbers}
             try:
                 yield
             finally:
@@ -150,8 +163,7 @@ def run(
         timeout_graceful_shutdown=int(settings.grace_s) + _LAST_WORDS_S,
         backlog=1024,
     )
-    with contextlib.closing(sock):
-        Server(config).run(sockets=[sock])
+    return Server(config)
 
 
 def _url(host: str, port: int) -> str:
