@@ -7,6 +7,7 @@ the tensors' bytes, row-major, little-endian, without holes or overlaps.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from dataclasses import dataclass
@@ -72,8 +73,9 @@ class SafetensorsFile:
         return values
 
     def close(self) -> None:
-        """Unmap the file."""
-        self._map.close()
+        """Unmap the file; if a view of it is alive still (in the frames of an interrupt), with that view."""
+        with contextlib.suppress(BufferError):
+            self._map.close()
 
     def _release(self, entry: TensorEntry) -> None:
         """Drop the tensor's pages from this process, so that a build's memory does not grow with the file."""
