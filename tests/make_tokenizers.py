@@ -7,8 +7,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 SPECIAL = ["<unk>", "<s>", "</s>", "<|end|>", "<|turn|>"]
 WORDS = ["the", "and", "ing", "hello", "world", "what", "is", "bundle"]
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
-    "{{ message['content'] }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+    "{{ bos_token }}{% for message in messages %}"
+    "<|turn|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
 
 

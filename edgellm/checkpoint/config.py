@@ -135,7 +135,7 @@ def _refuse(config: Fields) -> None:
 
 
 def _refuse_code(config: Fields, family: Family) -> None:
-    """Code of the checkpoint is never run; nothing is lost where transformers has the class itself (Phi-3)."""
+    """Code of the checkpoint is never run. Phi-3 names some, though transformers has its class built in."""
     for auto_class, target in config.child("auto_map").raw.items():
         if not auto_class.startswith("AutoModelFor"):
             continue

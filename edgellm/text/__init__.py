@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgellm.text.template import ChatTemplate
 from edgellm.text.tokenizer import Tokenizer
 
-__all__ = ["Tokenizer"]
+__all__ = ["ChatTemplate", "Tokenizer"]
