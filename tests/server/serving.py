@@ -173,6 +173,5 @@ def serve_here(
             yield Api(started[0].url, started[0].models[0]), executor
         finally:
             server.should_exit = True
-            executor.pause = 0.0
             thread.join(30)
             assert not thread.is_alive()

@@ -5,7 +5,7 @@ const STORE = "edgellm.chat";
 const NEAR_END = 80; // pixels from the end within which the view follows the answer
 
 const saved = load();
-const messages = saved.messages; // {role, content, note?, error?}
+const messages = saved.messages; // {role, content, note?, error?}; busy: under way, fresh: not yet shown
 const settings = saved.settings;
 let facts = { model: null };
 let answering = null; // the AbortController of the answer under way
@@ -19,15 +19,19 @@ function load() {
     const good = (stored.messages ?? []).filter(
       (m) => (m.role === "user" || m.role === "assistant") && typeof m.content === "string",
     );
-    return { messages: good, settings: { ...settings, ...stored.settings } };
+    return { messages: good.map(kept), settings: { ...settings, ...stored.settings } };
   } catch {
     return { messages: [], settings };
   }
 }
 
+function kept({ role, content, note, error }) {
+  return { role, content, note, error };
+}
+
 function save() {
   try {
-    localStorage.setItem(STORE, JSON.stringify({ messages, settings }));
+    localStorage.setItem(STORE, JSON.stringify({ messages: messages.map(kept), settings }));
   } catch {
     // Private windows and full stores: the conversation lives as long as the page.
   }
@@ -186,6 +190,8 @@ function fill(node, text) {
 
 function turn(message) {
   const item = make("li", `turn ${message.role}`);
+  item.classList.toggle("fresh", Boolean(message.fresh));
+  delete message.fresh;
   item.append(make("span", "unseen", message.role === "user" ? "You:" : "Answer:"));
   const text = make("div", "text");
   if (message.role === "user") {
@@ -270,7 +276,7 @@ function offerSend() {
 
 async function answer() {
   const controller = new AbortController();
-  const message = { role: "assistant", content: "", busy: true };
+  const message = { role: "assistant", content: "", busy: true, fresh: true };
   const history = [...messages];
   let seen = null;
   let frame = 0;
@@ -329,7 +335,7 @@ function send() {
   if (!text || answering) return;
   $("prompt").value = "";
   grow();
-  messages.push({ role: "user", content: text });
+  messages.push({ role: "user", content: text, fresh: true });
   save();
   answer();
 }
@@ -364,6 +370,7 @@ function openSettings() {
 
 function showTemperature() {
   const value = settings.temperature;
+  $("temperature-default").hidden = value === null;
   $("temperature-shown").textContent = value === null ? "model’s default" : value.toFixed(2);
 }
 
@@ -426,6 +433,7 @@ $("temperature-default").addEventListener("click", () => {
   settings.temperature = null;
   $("temperature").value = 1;
   showTemperature();
+  $("temperature").focus(); // the button hides itself
 });
 for (const radio of document.getElementsByName("theme")) {
   radio.addEventListener("change", () => {
