@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from edgellm.checkpoint.checkpoint import Checkpoint
 from edgellm.checkpoint.families import Family, families
+from edgellm.checkpoint.hub import ResolvedModel, resolve_model
+from edgellm.checkpoint.weights import Weights
 
-__all__ = ["Checkpoint", "Family", "families"]
+__all__ = ["Checkpoint", "Family", "ResolvedModel", "Weights", "families", "resolve_model"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from edgellm.bundle.manifest import SamplingDefaults, TokenizerFacts
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.checkpoint.adapters import Adapter
+from edgellm.checkpoint.chat_template import read_chat_template
 from edgellm.checkpoint.config import parse_config, read_family
 from edgellm.checkpoint.generation import read_sampling
 from edgellm.checkpoint.jsonfile import read_json
@@ -62,6 +65,7 @@ class Checkpoint:
         Raises:
             CheckpointError: a file is missing, damaged, or contradicts another.
             UnsupportedError: the family or a feature is not implemented.
+            TemplateError: the chat template is malformed, hostile or fails.
         """
         if not directory.is_dir():
             raise CheckpointError(
@@ -77,27 +81,29 @@ class Checkpoint:
             tokenizer_file, tokenizer_config, config, raw, generation, family.unused_tokens
         )
         sampling = read_sampling(generation)
+        template = read_chat_template(directory, tokenizer_config, facts)
         tensors = TensorReader.open(directory)
-        weights = Weights(tensors, locate(family, config, tensors))
+        places = locate(family, config, tensors)
+        merged = [Adapter.open(adapter, family, places) for adapter in adapters]
         return cls(
             path=directory,
             name=name or directory.resolve().name,
             revision=revision,
-            license=None,
-            adapters=(),
+            license=_license(directory / "README.md"),
+            adapters=tuple(adapter.name for adapter in merged),
             config=config,
             raw_config=raw,
-            weights=weights,
+            weights=Weights(tensors, places, merged),
             tensors=tensors,
             tokenizer_file=tokenizer_file,
             tokenizer_facts=facts,
-            chat_template=None,
+            chat_template=template,
             sampling=sampling,
         )
 
     def close(self) -> None:
-        """Close the weight files."""
-        self.tensors.close()
+        """Close the weight files, and those of adapters."""
+        self.weights.close()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -110,3 +116,20 @@ class Checkpoint:
 
 def _optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
+
+
+def _license(readme: Path) -> str | None:
+    """`license` (or, if that is "other", `license_name`) of the model card's front matter."""
+    try:
+        with readme.open(encoding="utf-8", errors="replace") as file:
+            head = file.read(1 << 16)
+    except OSError:
+        return None
+    parts = head.split("---", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    fields = dict(
+        re.findall(r"^(license|license_name):[ \t]*['\"]?([\w.+ -]{1,100}?)['\"]?[ \t]*$", parts[1], re.M)
+    )
+    value = fields.get("license")
+    return fields.get("license_name", value) if value == "other" else value

@@ -27,8 +27,7 @@ class TensorReader(Mapping[str, TensorEntry]):
     def open(cls, directory: Path) -> TensorReader:
         """Open `model.safetensors`, or every shard of its index; reads headers alone. CheckpointError."""
         if (directory / SINGLE).is_file():
-            file = SafetensorsFile(directory / SINGLE)
-            return cls([file], dict.fromkeys(file.entries, file))
+            return cls.open_file(directory / SINGLE)
         if (directory / INDEX).is_file():
             return cls._open_shards(directory)
         if any(directory.glob("*.bin")) or any(directory.glob("*.pt*")):
@@ -37,6 +36,12 @@ class TensorReader(Mapping[str, TensorEntry]):
                 "convert them to safetensors, or choose a checkpoint that has them"
             )
         raise CheckpointError(f"{directory} has no {SINGLE} and no {INDEX}; a checkpoint needs one of them")
+
+    @classmethod
+    def open_file(cls, path: Path) -> TensorReader:
+        """Open one safetensors file."""
+        file = SafetensorsFile(path)
+        return cls([file], dict.fromkeys(file.entries, file))
 
     @classmethod
     def _open_shards(cls, directory: Path) -> TensorReader:

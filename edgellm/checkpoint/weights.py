@@ -39,11 +39,14 @@ Float32s = NDArray[np.float32]
 class Merge(Protocol):
     """What an adapter is to the weights."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def apply(self, name: str, weight: Float32s) -> None:
         """Add the adapter's change to `weight`, the parameter called `name` (canonical), in place."""
         ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,12 @@ class Weights:
                     f"adapter {adapter.name} makes {name} infinite or NaN; its weights are damaged"
                 )
         return weight
+
+    def close(self) -> None:
+        """Close the weight files, and those of adapters."""
+        for adapter in self._adapters:
+            adapter.close()
+        self._tensors.close()
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
