@@ -147,8 +147,9 @@ class Engine:
                 f"the {self.bundle.manifest.backend} backend gives the log-probability of the chosen token "
                 "only; ask for logprobs without alternatives"
             )
-        # A default of the checkpoint that cannot be honoured is dropped; `edgellm inspect` shows it.
-        dropped = {name: getattr(off, name) for name in unable}
+        # A default of the checkpoint that cannot be honoured, or not at a bearable cost, is dropped.
+        unwanted = [name for name in (*unable, *self.executor.costly) if name not in settings]
+        dropped = {name: getattr(off, name) for name in unwanted}
         return SamplingParams.from_defaults(self.bundle.manifest.sampling, **(settings | dropped))
 
     # -- requests

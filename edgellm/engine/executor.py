@@ -110,6 +110,9 @@ class RequestExecutor(Protocol):
     supported: frozenset[str]
     """Names of the `SamplingParams` fields that are honoured, beyond those the engine itself handles
     (max_tokens, stop, stop_token_ids, ignore_eos). Others must be at their defaults."""
+    costly: frozenset[str]
+    """Those of `supported` that slow a request down so much that only an explicit wish turns them on:
+    a checkpoint's default for them is dropped."""
 
     def run(self, cohort: Cohort, on_token: TokenCallback) -> None:
         """Generate every row to its end; blocks. `on_token` sees each new token but end tokens."""

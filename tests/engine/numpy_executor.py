@@ -118,6 +118,7 @@ class NumpyRequestExecutor:
 
     mode: Literal["request"] = "request"
     supported = frozenset({"logprobs", "seed"})
+    costly: frozenset[str] = frozenset()
 
     def __init__(
         self, model: NumpyExecutor, *, max_batch: int = 4, workers: int = 2, pause: float = 0.0
