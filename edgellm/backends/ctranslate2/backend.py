@@ -118,10 +118,10 @@ def kv_bytes_per_token(config: ModelConfig) -> int:
 
 
 def prefill_bytes(config: ModelConfig, context: int) -> int:
-    """Buffers of one layer while a prompt that fills the context goes in at once."""
-    scores = config.num_heads * context * context * 4
-    mlp = 3 * config.intermediate_size * context * 4
-    return max(scores, mlp)
+    """Buffers of one layer while a prompt that fills the context goes in: scores, MLP, projections."""
+    scores = config.num_heads * context * context
+    per_token = 3 * config.intermediate_size + 4 * config.hidden_size
+    return 4 * (scores + per_token * context)
 
 
 backend = CTranslate2Backend()

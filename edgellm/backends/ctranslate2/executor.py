@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import weakref
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +16,7 @@ from edgellm.engine.executor import Cohort, ExecutorLimits, TokenCallback
 from edgellm.engine.params import SamplingParams
 from edgellm.errors import BundleError, ExecutorError
 
+_CLOSE_SECONDS = 30.0
 _SMALLEST_TEMPERATURE = 1e-4
 """Below it CTranslate2's float32 reciprocal and the scaled logits lose their meaning."""
 
@@ -54,7 +58,7 @@ class CTranslate2Executor:
                 f"{directory} has {len(self._tokens)} tokens instead of {vocab_size}; build the bundle again"
             )
         try:
-            self._generator: Any = ctranslate2.Generator(
+            generator = ctranslate2.Generator(
                 str(directory),
                 device="cpu",
                 compute_type="int8" if quant == "int8" else "float32",
@@ -66,6 +70,9 @@ class CTranslate2Executor:
             raise BundleError(
                 f"CTranslate2 cannot load {directory}: {error}; build the bundle again"
             ) from None
+        self._library = _Library(generator)
+        # At the interpreter's exit too: a worker thread that still holds a callback then aborts the process.
+        self._close = weakref.finalize(self, self._library.close)
         self._window = window
         self._seeding: WorkerGenerator | None = find_generator(ctranslate2._ext.__file__)
         self.limits = ExecutorLimits(
@@ -83,34 +90,36 @@ class CTranslate2Executor:
         Raises:
             ExecutorError: CTranslate2 failed. Whatever `on_token` raises comes out as it is.
         """
-        if cohort.params.min_tokens and len({len(prompt) for prompt in cohort.prompts}) > 1:
-            # CTranslate2 may count forced tokens into the minimum, which is right for equal lengths only.
-            for part, rows in _by_length(cohort):
-                self._run(part, lambda row, *rest, rows=rows: on_token(rows[row], *rest))
-            return
-        self._run(cohort, on_token)
-
-    def close(self) -> None:
-        """Free the model."""
-        self._generator = None
-
-    def _run(self, cohort: Cohort, on_token: TokenCallback) -> None:
-        params, window = cohort.params, self._window
+        params = cohort.params
         seeding = self._seeding if cohort.seed is not None and not params.greedy else None
-        if seeding is not None:
-            if len(cohort.prompts[0]) == 1:
-                following = self._after_first(cohort, on_token)
-                if following is None:
-                    return
-                cohort = following
-            feed = one_forced(cohort.prompts[0], window)
-        else:
-            feed = at_once(cohort.prompts, window)
+        if seeding is not None and len(cohort.prompts[0]) == 1:
+            following = self._after_first(cohort, on_token)
+            if following is None:
+                return
+            cohort = following
         if params.repetition_penalty != 1:
             feed = all_forced(cohort.prompts)
-        rows = _Rows(cohort, feed, on_token, seeding)
+        elif seeding is not None:
+            feed = one_forced(cohort.prompts[0], self._window)
+        else:
+            feed = at_once(cohort.prompts, self._window)
+        if feed.counts_forced and params.min_tokens and len(set(feed.forced)) > 1:
+            # CTranslate2 counts forced steps into the minimum here, which is right for equal lengths only.
+            for rows in _by_length(cohort):
+                self.run(_part(cohort, rows), lambda row, *rest, rows=rows: on_token(rows[row], *rest))
+            return
+        self._generate(cohort, feed, on_token, seeding)
+
+    def close(self) -> None:
+        """End what runs and free the model."""
+        self._close()
+
+    def _generate(
+        self, cohort: Cohort, feed: Feed, on_token: TokenCallback, seeding: WorkerGenerator | None
+    ) -> None:
+        rows = _Rows(cohort, feed, on_token, self._library, seeding)
         try:
-            self._generator.generate_batch(
+            self._library.open().generate_batch(
                 [[self._tokens[id] for id in row] for row in feed.rows],
                 static_prompt=[self._tokens[id] for id in feed.static],
                 cache_static_prompt=False,
@@ -118,13 +127,15 @@ class CTranslate2Executor:
                 end_token=list(cohort.end_ids),
                 callback=rows.step,
                 **_lengths(cohort, feed),
-                **self._sampling(params),
+                **self._sampling(cohort.params),
             )
         except (RuntimeError, ValueError) as error:
             if rows.error is None:
                 raise ExecutorError(f"CTranslate2 failed while generating: {error}") from error
         if rows.error is not None:
             raise rows.error
+        if self._library.closing:
+            raise ExecutorError("the executor was closed while it was generating")
 
     def _sampling(self, params: SamplingParams) -> dict[str, Any]:
         common = {
@@ -146,29 +157,58 @@ class CTranslate2Executor:
 
         prompt, seed = cohort.prompts[0], cohort.seed
         assert seed is not None
-        output = self._generator.forward_batch([list(prompt)])
+        output = self._library.open().forward_batch([list(prompt)])
         logits = np.asarray(output)[0, -1].copy()
         first, logprob = draw_first_token(logits, prompt[0], cohort.params, cohort.end_ids, seed)
         if first in cohort.end_ids:
             return None
         if on_token(0, first, logprob) or cohort.max_tokens[0] == 1:
             return None
-        left = _with_min_tokens(cohort.params, cohort.params.min_tokens - 1)
-        # Another seed, lest the second draw repeat the first one's random number.
-        return Cohort(
-            [[*prompt, first]], left, [cohort.max_tokens[0] - 1], cohort.end_ids, seed=(seed + 1) % 2**63
+        return replace(
+            cohort,
+            prompts=[[*prompt, first]],
+            params=replace(cohort.params, min_tokens=max(0, cohort.params.min_tokens - 1)),
+            max_tokens=[cohort.max_tokens[0] - 1],
         )
+
+
+@dataclass
+class _Library:
+    """The loaded model, shared by all that may have to close it."""
+
+    generator: Any
+    closing: bool = False
+
+    def open(self) -> Any:
+        """The generator; ExecutorError once closed."""
+        if self.closing:
+            raise ExecutorError("the executor is closed")
+        return self.generator
+
+    def close(self) -> None:
+        """Rows end at their next token; then the model goes."""
+        self.closing = True
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        while self.generator.num_active_batches and time.monotonic() < deadline:
+            time.sleep(0.002)
+        self.generator = None
 
 
 class _Rows:
     """Turns CTranslate2's callbacks into `on_token`; keeps the first exception, ends all rows after it."""
 
     def __init__(
-        self, cohort: Cohort, feed: Feed, on_token: TokenCallback, seeding: WorkerGenerator | None
+        self,
+        cohort: Cohort,
+        feed: Feed,
+        on_token: TokenCallback,
+        library: _Library,
+        seeding: WorkerGenerator | None,
     ) -> None:
         self.error: BaseException | None = None
         self._feed = feed
         self._on_token = on_token
+        self._library = library
         self._end_ids = frozenset(cohort.end_ids)
         self._left = list(cohort.max_tokens)
         self._seed = cohort.seed
@@ -176,11 +216,15 @@ class _Rows:
 
     def step(self, result: Any) -> bool:
         """CTranslate2's callback, on the worker's thread; True ends the row."""
+        ended = True
         try:
-            return self.error is not None or self._step(result)
+            ended = self.error is not None or self._library.closing or self._step(result)
         except BaseException as error:  # it would be lost, or worse, inside the library
             self.error = error
-            return True
+        if ended and self._seeding is not None:
+            # The worker's next request must not continue from a known state.
+            self._seeding.seed(None)
+        return ended
 
     def _step(self, result: Any) -> bool:
         row: int = result.batch_id
@@ -191,14 +235,10 @@ class _Rows:
             if self._seeding is not None and result.step == forced - 1:
                 self._seeding.seed(self._seed)
             return False
-        ended = result.token_id in self._end_ids
-        if not ended:
-            self._left[row] -= 1
-            ended = self._on_token(row, result.token_id, result.log_prob) or self._left[row] <= 0
-        if ended and self._seeding is not None:
-            # The worker's next request must not continue from a known state.
-            self._seeding.seed(None)
-        return ended
+        if result.token_id in self._end_ids:
+            return True
+        self._left[row] -= 1
+        return self._on_token(row, result.token_id, result.log_prob) or self._left[row] <= 0
 
 
 def _lengths(cohort: Cohort, feed: Feed) -> dict[str, int]:
@@ -211,24 +251,14 @@ def _lengths(cohort: Cohort, feed: Feed) -> dict[str, int]:
     return {"max_length": longest, "min_length": min(shortest, longest)}
 
 
-def _by_length(cohort: Cohort) -> list[tuple[Cohort, list[int]]]:
-    """The cohort in parts of equal prompt length, each with the original numbers of its rows."""
-    lengths = sorted({len(prompt) for prompt in cohort.prompts})
-    parts = []
-    for length in lengths:
-        rows = [i for i, prompt in enumerate(cohort.prompts) if len(prompt) == length]
-        part = Cohort(
-            [cohort.prompts[i] for i in rows],
-            cohort.params,
-            [cohort.max_tokens[i] for i in rows],
-            cohort.end_ids,
-            cohort.seed,
-        )
-        parts.append((part, rows))
-    return parts
+def _by_length(cohort: Cohort) -> list[list[int]]:
+    """Rows of equal prompt length together."""
+    lengths = [len(prompt) for prompt in cohort.prompts]
+    return [[i for i, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
 
 
-def _with_min_tokens(params: SamplingParams, min_tokens: int) -> SamplingParams:
-    from dataclasses import replace
-
-    return replace(params, min_tokens=max(0, min_tokens))
+def _part(cohort: Cohort, rows: list[int]) -> Cohort:
+    """The cohort's `rows` as a cohort."""
+    return replace(
+        cohort, prompts=[cohort.prompts[i] for i in rows], max_tokens=[cohort.max_tokens[i] for i in rows]
+    )
