@@ -63,13 +63,13 @@ def _option(name: str, *more: str, **settings: Any) -> Callable[[F], F]:
 )
 @_option(
     "--body-timeout",
-    default=30.0,
+    default=30,
     type=click.FloatRange(0, min_open=True),
     help="Seconds in which a request's body must arrive.",
 )
 @_option(
     "--grace",
-    default=20.0,
+    default=20,
     type=click.FloatRange(0),
     help="Seconds for running answers to finish when told to stop.",
 )
