@@ -17,6 +17,7 @@ from edgellm.engine.params import SamplingParams
 from tests.golden.cases import CASES, CONTEXT, golden
 
 GREEDY = SamplingParams(temperature=0)
+HOT = SamplingParams(temperature=1.5)
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,9 @@ def generate(
     lengths = tokens if isinstance(tokens, list) else [tokens] * len(prompts)
     executor.run(Cohort(prompts, params, lengths, end_ids, seed), on_token)
     return rows
+
+
+def checkpoint_config(source: Path) -> ModelConfig:
+    """The configuration of the checkpoint in `source`."""
+    with Checkpoint.open(source) as opened:
+        return opened.config
