@@ -31,7 +31,7 @@ def test_logits_are_close_to_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mistral-sliding", "qwen2-sliding", "gemma3", "phi3-sliding"])
 def test_the_window_matters_in_the_recorded_cases(name: str) -> None:
-    """Built for sequences that cannot outgrow it, the window is off: other tokens past it prove it counted."""
+    """Built for short sequences only, the window is off: other tokens past it prove that it counted."""
     reference, built = golden(name), model(name)
     window = built.config.sliding_window
     assert window is not None
