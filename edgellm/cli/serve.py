@@ -28,8 +28,12 @@ def _option(name: str, *more: str, **settings: Any) -> Callable[[F], F]:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 = all networks.")
 @_option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 = any free one.")
-@_option("--threads", type=click.IntRange(1), help="CPU threads in all.  [default: the physical cores]")
-@_option("--context", type=click.IntRange(1), help="Tokens one request may hold.  [default: the bundle's]")
+@_option(
+    "--threads", type=click.IntRange(1), help="CPU threads of a step or cohort.  [default: one per core]"
+)
+@_option(
+    "--context", type=click.IntRange(1), help="Tokens of prompt and answer together.  [default: the bundle's]"
+)
 @_option("--max-batch", type=click.IntRange(1), help="Requests that run together.  [default: the backend's]")
 @_option(
     "--workers", type=click.IntRange(1), help="Cohorts at a time (request mode).  [default: the backend's]"

@@ -18,16 +18,14 @@ DOC = Path(__file__).resolve().parents[2] / "docs" / "server.md"
 
 def options_table() -> str:
     """The options of `edgellm serve`, from the command itself."""
-    context = click.Context(serve)
     rows = ["| option | variable | default | |", "|---|---|---|---|"]
     for option in serve.params:
         if not isinstance(option, click.Option) or option.is_eager:
             continue
         assert isinstance(option.envvar, str) and option.help
         text, _, said = option.help.partition("  [default: ")
-        default = said.rstrip("]") or (
-            "" if option.is_flag or option.default is None else f"`{option.default}`"
-        )
+        has_one = isinstance(option.default, (str, int, float)) and not option.is_flag
+        default = said.rstrip("]") or (f"`{option.default}`" if has_one else "")
         value = "" if option.is_flag else " " + (option.metavar or option.type.name.upper().split()[0])
         rows.append(f"| `{option.opts[0]}{value}` | `{option.envvar}` | {default} | {text} |")
     return "\n".join(rows)

@@ -105,10 +105,10 @@ def test_the_key_is_asked_for_and_then_used(browser: Browser, bundle: Path) -> N
         assert browser.run("document.activeElement.id") == "key"
         browser.type("open-sesame")
         browser.press("Enter")
-        browser.until("!document.getElementById('settings').open")
+        browser.until("document.getElementById('key-wanted').hidden")
         send(browser, "What is a bundle?")
         browser.until(ANSWERED)
-        assert browser.run("document.querySelector('.notice:not([hidden])')") is None
+        assert browser.run("document.querySelector('.notice:not([hidden])')?.textContent ?? null") is None
         assert "open-sesame" not in browser.run("JSON.stringify(localStorage)")
 
 
