@@ -5,10 +5,13 @@ Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 128 + n e
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import IO, Any, NoReturn
@@ -142,7 +145,33 @@ def _unwind_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _unwind)
+    sys.unraisablehook = _deliver_again
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def _deliver_again(unraisable: Any) -> None:
+    """Python drops an exception raised inside a destructor or a weak reference's callback; if that was an
+    interrupt, send the signal again."""
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        number = int(signal.SIGINT)
+    elif isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
+        number = error.code - 128
+    else:
+        sys.__unraisablehook__(unraisable)
+        return
+    with contextlib.suppress(RuntimeError):  # the interpreter is ending anyway
+        again = threading.Timer(0.01, _send_to_main_thread, (number,))
+        again.daemon = True
+        again.start()
+
+
+def _send_to_main_thread(number: int) -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)  # wakes it from a system call, too
+    else:
+        _thread.interrupt_main(number)

@@ -134,6 +134,22 @@ def test_signals_unwind(number: signal.Signals, status: int) -> None:
         assert process.wait(timeout=30) == status
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_inside_a_destructor_is_not_lost(name: str, status: int) -> None:
+    code = (
+        "import signal, sys, time, click\nfrom edgellm.cli import group\n"
+        "class Last:\n"
+        f"    def __del__(self): signal.raise_signal(signal.{name})\n"
+        "@click.command()\n"
+        "def wait():\n    Last()\n    time.sleep(60)\n"
+        "group.LazyGroup.get_command = lambda self, ctx, name: wait\n"
+        "sys.exit(group.run(['wait']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == status and "Traceback" not in done.stderr, done
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_a_closed_pipe_is_no_error() -> None:
     with subprocess.Popen(
