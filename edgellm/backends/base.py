@@ -11,9 +11,9 @@ from edgellm.bundle.manifest import BatchingMode
 from edgellm.bundle.model_config import ModelConfig
 
 if TYPE_CHECKING:
+    from edgellm.backends.executor import Executor
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
-    from edgellm.engine.executor import Executor
 
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all), called after each tensor."""

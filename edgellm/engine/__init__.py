@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgellm.backends.params import SamplingParams
 from edgellm.engine.engine import Engine, EngineStats
 from edgellm.engine.generation import Chunk, Generation, Result, TokenLogprob
-from edgellm.engine.params import SamplingParams
 
 __all__ = ["Chunk", "Engine", "EngineStats", "Generation", "Result", "SamplingParams", "TokenLogprob"]

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 
-from edgellm.engine.executor import Cohort, RequestExecutor
+from edgellm.backends.executor import Cohort, RequestExecutor
+from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import TokenLogprob
-from edgellm.engine.params import SamplingParams
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import ExecutorError
 

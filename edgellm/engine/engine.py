@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from edgellm.backends import LoadOptions, get_backend
+from edgellm.backends.executor import Executor
+from edgellm.backends.params import SamplingParams
 from edgellm.bundle import Bundle
 from edgellm.engine.cohort_loop import CohortLoop
-from edgellm.engine.executor import Executor
 from edgellm.engine.generation import Chunk, Generation, Result
-from edgellm.engine.params import SamplingParams
 from edgellm.engine.sequence import Sequence as EngineSequence
 from edgellm.engine.step_loop import StepLoop
 from edgellm.errors import (

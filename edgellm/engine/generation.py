@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgellm.engine.params import SamplingParams
+from edgellm.backends.params import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled"]
 

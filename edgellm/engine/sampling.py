@@ -13,9 +13,9 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.engine.executor import Float32s
+from edgellm.backends.executor import Float32s
+from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import TokenLogprob
-from edgellm.engine.params import SamplingParams
 from edgellm.engine.sequence import Sequence
 
 Ids = NDArray[np.int64]

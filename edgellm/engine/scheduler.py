@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from edgellm.backends.executor import ExecutorLimits
 from edgellm.engine.blocks import BlockPool
-from edgellm.engine.executor import ExecutorLimits
 from edgellm.engine.sequence import Sequence
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
-from edgellm.engine.executor import Float32s, StepExecutor, StepInput
+from edgellm.backends.executor import Float32s, StepExecutor, StepInput
 from edgellm.engine.sampling import choose
 from edgellm.engine.scheduler import Chunk, StepScheduler
 from edgellm.engine.sequence import Sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edgellm.engine.params import SamplingParams
+from edgellm.backends.params import SamplingParams
 from edgellm.errors import (
     EdgeLLMError,
     ExecutorError,

@@ -10,10 +10,10 @@ from pathlib import Path
 from edgellm.backends.base import BuildPlan, Built, LoadOptions
 from edgellm.backends.ctranslate2.backend import backend, load_directory
 from edgellm.backends.ctranslate2.executor import CTranslate2Executor
+from edgellm.backends.executor import Cohort
+from edgellm.backends.params import SamplingParams
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.checkpoint.checkpoint import Checkpoint
-from edgellm.engine.executor import Cohort
-from edgellm.engine.params import SamplingParams
 from tests.golden.cases import CASES, CONTEXT, golden
 
 GREEDY = SamplingParams(temperature=0)

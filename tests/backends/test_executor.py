@@ -13,8 +13,8 @@ import pytest
 from edgellm.backends.base import LoadOptions
 from edgellm.backends.ctranslate2.backend import load_directory
 from edgellm.backends.ctranslate2.executor import CTranslate2Executor
-from edgellm.engine.executor import Cohort
-from edgellm.engine.params import SamplingParams
+from edgellm.backends.executor import Cohort
+from edgellm.backends.params import SamplingParams
 from edgellm.errors import BundleError, ExecutorError
 from tests.backends.build import GREEDY, HOT, build, checkpoint, generate, model
 from tests.golden.cases import CONTEXT, golden

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgellm.engine.executor import Cohort, ExecutorLimits, Float32s, StepInput, TokenCallback
+from edgellm.backends.executor import Cohort, ExecutorLimits, Float32s, StepInput, TokenCallback
 
 
 class NumpyExecutor:

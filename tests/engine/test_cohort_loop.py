@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from edgellm.backends.params import SamplingParams
 from edgellm.engine.cohort_loop import CohortLoop
 from edgellm.engine.generation import Chunk, Generation
-from edgellm.engine.params import SamplingParams
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import ExecutorError
 from tests.engine.numpy_executor import NumpyExecutor, NumpyRequestExecutor

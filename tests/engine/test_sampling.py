@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import Generation
-from edgellm.engine.params import SamplingParams
 from edgellm.engine.sampling import choose
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import RequestError

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import Chunk, Generation, Result
-from edgellm.engine.params import SamplingParams
 from edgellm.engine.sequence import Sequence
 from edgellm.engine.step_loop import StepLoop
 from edgellm.errors import ExecutorError

@@ -12,8 +12,8 @@ from edgellm.backends.ctranslate2.first_token import draw_first_token
 from edgellm.backends.ctranslate2.passes import Feed, all_forced, at_once, one_forced
 from edgellm.backends.ctranslate2.seeding import WorkerGenerator, find_generator
 from edgellm.backends.ctranslate2.vocabulary import read_tokens
-from edgellm.engine.executor import Cohort, ExecutorLimits, TokenCallback
-from edgellm.engine.params import SamplingParams
+from edgellm.backends.executor import Cohort, ExecutorLimits, TokenCallback
+from edgellm.backends.params import SamplingParams
 from edgellm.errors import BundleError, ExecutorError
 
 _CLOSE_SECONDS = 30.0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.engine.params import SamplingParams
+from edgellm.backends.params import SamplingParams
 
 Float32s = NDArray[np.float32]
 

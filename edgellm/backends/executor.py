@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.engine.params import SamplingParams
+from edgellm.backends.params import SamplingParams
 
 Int32s = NDArray[np.int32]
 Float32s = NDArray[np.float32]
