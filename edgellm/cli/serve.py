@@ -122,6 +122,8 @@ def serve(
         access_log=access_log,
     )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if click.get_current_context().find_root().params.get("debug"):
+        logging.getLogger("edgellm").setLevel(logging.DEBUG)
     if access_log:
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     if not settings.loopback and settings.api_key is None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import EdgeLLMError, MissingDependencyError
@@ -104,12 +105,20 @@ def create_server(
     class Server(uvicorn.Server):
         """uvicorn's, which prints nothing of its own, sweeps idle connections and ends in good order."""
 
+        loop: asyncio.AbstractEventLoop
         idle: dict[Any, tuple[int, float]]  # connection -> (id of its last request, idle since)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            self.loop = asyncio.get_running_loop()
             self.idle = {}
             on_ready(ready)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            super().handle_exit(sig, frame)
+            if self.force_exit:
+                # Not from here: a signal may have come in the middle of anything, locks held.
+                self.loop.call_soon_threadsafe(service.cancel_all)
 
         async def on_tick(self, counter: int) -> bool:
             if counter % 10 == 0:

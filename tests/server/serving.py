@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from openai import OpenAI
 
+from edgellm.backends.executor import Float32s, StepInput
 from edgellm.bundle import Bundle
 from edgellm.engine import Engine
-from edgellm.engine.executor import Float32s, StepInput
 from edgellm.server.run import Ready, bind, create_server
 from edgellm.server.settings import ServerSettings
 from tests.engine.numpy_executor import NumpyExecutor

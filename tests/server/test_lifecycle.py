@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -62,6 +63,22 @@ def test_a_client_that_goes_frees_its_place_at_once(bundle: Path, stream: bool) 
         assert found['edgellm_requests_total{endpoint="completions",outcome="disconnected"}'] == 5
         assert found["edgellm_generations_cancelled_total"] == 5
         assert api.client().completions.create(**settings(api, max_tokens=2)).usage.completion_tokens == 2
+
+
+def test_clients_of_a_cohort_that_go_free_their_places_at_once(bundle: Path) -> None:
+    with serve(bundle, "--workers", "1", "--max-batch", "2") as running:
+        length = running.ready["context"] - 50
+        body = settings(running, max_tokens=length)
+        started = time.monotonic()
+        running.client().completions.create(**body)
+        alone = time.monotonic() - started
+        gone = [post(running, settings(running, max_tokens=length, stream=i % 2 == 0)) for i in range(16)]
+        running.wait_busy(16)
+        for connection in gone:
+            connection.close()
+        # Answering them would take about eight times as long as one.
+        assert running.wait_idle(10) < max(1.0, alone)
+        assert running.metrics()["edgellm_generations_cancelled_total"] == 16
 
 
 def test_all_answers_of_a_request_go_with_its_client(bundle: Path) -> None:
@@ -173,6 +190,33 @@ def test_beyond_the_grace_time_running_answers_are_ended_and_told(bundle: Path) 
     assert "stopping" in str(found["stream"])
 
 
+def test_a_second_interrupt_does_not_wait(bundle: Path) -> None:
+    with serve(bundle, "--workers", "1", "--max-batch", "1", "--grace", "60") as running:
+        waiting = [post(running, settings(running, max_tokens=900)) for _ in range(30)]
+        running.wait_busy(20)
+        started = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        status, errors = running.end(signal.SIGINT)
+        assert status == 0 and "Traceback" not in errors
+        assert time.monotonic() - started < 5
+        for connection in waiting:
+            connection.close()
+
+
+def test_connections_that_send_no_request_are_closed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgellm.server.run._IDLE_CONNECTION_S", 1.0)
+    with serve_here(bundle, pause=PAUSE) as (api, _):
+        silent = socket.create_connection(api.address, timeout=10)
+        slow = socket.create_connection(api.address, timeout=10)
+        slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: loc")
+        busy = api.client().completions.create(stream=True, **settings(api, max_tokens=60))
+        assert sum(bool(chunk.choices[0].text) for chunk in busy) > 20  # 3 s of work, not disturbed
+        for connection in (silent, slow):
+            assert connection.recv(100) == b""
+            connection.close()
+
+
 def test_the_ready_line_for_people_and_for_programs(bundle: Path) -> None:
     with serve(bundle, "--model-name", "mine", "--model-name", "also-mine") as running:
         ready = running.ready
@@ -182,16 +226,19 @@ def test_the_ready_line_for_people_and_for_programs(bundle: Path) -> None:
         status, errors = running.end(signal.SIGINT)
         assert status == 0 and errors == ""
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgellm", "serve", str(bundle), "--port", "0"],
+        [sys.executable, "-m", "edgellm", "serve", str(bundle), "--port", "0", "--access-log"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     line = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found
+    assert Api(found.group()).health()["ready"]
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=30)
-    assert "http://127.0.0.1:" in line and rest == ""
+    rest, log = process.communicate(timeout=30)
+    assert rest == "" and '"GET /health HTTP/1.1" 200' in log
 
 
 def serve_and_fail(bundle: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
