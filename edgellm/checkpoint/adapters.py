@@ -91,6 +91,10 @@ class Adapter:
             raise CheckpointError(f"{directory / WEIGHTS} has no LoRA weights")
         return cls(directory.resolve().name, tensors, deltas)
 
+    def changes(self, name: str) -> bool:
+        """Whether it changes the parameter `name`."""
+        return name in self._deltas
+
     def apply(self, name: str, weight: Float32s) -> None:
         """Add the change to `weight`, the parameter `name`, float32[outputs, inputs], in place."""
         delta = self._deltas.get(name)

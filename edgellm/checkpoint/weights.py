@@ -42,6 +42,10 @@ class Merge(Protocol):
     @property
     def name(self) -> str: ...
 
+    def changes(self, name: str) -> bool:
+        """Whether the adapter changes the parameter called `name` (canonical)."""
+        ...
+
     def apply(self, name: str, weight: Float32s) -> None:
         """Add the adapter's change to `weight`, the parameter called `name` (canonical), in place."""
         ...
@@ -100,18 +104,22 @@ class Weights:
         """Bytes that all parameters take in the checkpoint."""
         return sum(self.nbytes(name) for name in self._places)
 
+    def adapted(self, name: str) -> bool:
+        """Whether an adapter changes parameter `name`."""
+        return any(adapter.changes(name) for adapter in self._adapters)
+
     def read(self, name: str, rows: slice | None = None) -> Float32s:
         """Parameter `name` as a new float32 array, adapters merged.
 
         Args:
-            rows: only these (start and stop given). Adapters are still merged into the whole parameter, so
-                ask for parts only where there are none.
+            rows: only these (start and stop given). An adapted parameter is still merged as a whole, so
+                ask for parts only of those that are not `adapted`.
 
         Raises CheckpointError if a value is NaN or infinite.
         """
         place = self._places[name]
         if rows is not None:
-            if self._adapters:
+            if self.adapted(name):
                 return self.read(name)[rows]
             first = place.start or 0
             return self._tensors.read_float32(place.stored, slice(first + rows.start, first + rows.stop))
