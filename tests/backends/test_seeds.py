@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgellm.engine.params import SamplingParams
 
 from edgellm.backends.ctranslate2.executor import CTranslate2Executor
+from edgellm.backends.params import SamplingParams
 from tests.backends.build import HOT, checkpoint, generate, model
 from tests.golden.cases import golden
 
