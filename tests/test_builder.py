@@ -230,7 +230,7 @@ def test_a_malicious_template_cannot_do_harm(tmp_path: Path) -> None:
 
 
 def test_one_flipped_byte_of_a_real_bundle(bundle_dir: Path, tmp_path: Path) -> None:
-    """Any byte of any file: `verify` names the file. And loading it never does worse than an error."""
+    """Any byte of any file: `verify` names the file, and so does the refusal to open it for chat."""
     bundle = tmp_path / "b"
     shutil.copytree(bundle_dir, bundle)
     names = sorted(contents(bundle))
@@ -243,9 +243,8 @@ def test_one_flipped_byte_of_a_real_bundle(bundle_dir: Path, tmp_path: Path) -> 
         data[at] ^= bit
         file.write_bytes(data)
         assert name in [problem.file for problem in verify(bundle)], f"byte {at} of {name}"
-        if name == "edgellm.json":
-            with pytest.raises(BundleError, match=r"edgellm\.json"):
-                edgellm.Engine(bundle)
+        with pytest.raises(BundleError, match=Path(name).name):
+            edgellm.Engine(bundle)
         data[at] ^= bit
         file.write_bytes(data)
     assert verify(bundle) == []
