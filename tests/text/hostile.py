@@ -1,0 +1,98 @@
+"""Templates that try to get out, to run forever, or to fill the memory."""
+
+from __future__ import annotations
+
+_GROW = (
+    "{%% set ns = namespace(a=%s) %%}{%% for i in range(60) %%}{%% set ns.a = %s %%}{%% endfor %%}{{ ns.a }}"
+)
+_BIG = "{% set big = 'a' * 4000000 %}"
+_LIST = "{% set z = range(99999) | list %}"
+
+HOSTILE = {
+    # Out of the sandbox.
+    "class chain": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "format field": "{{ '{0.__class__.__mro__}'.format('') }}",
+    "namespace dunder": "{% set n = namespace(__class__=1) %}",
+    "global of a function": "{{ strftime_now.__globals__.os.system('true') }}",
+    "undefined's inside": "{{ nothing.__init__.__globals__ }}",
+    # Endless.
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "loop filter": "{% for a in range(99999) %}{% for b in range(99999) if b < 0 %}{% endfor %}{% endfor %}",
+    "search in a loop": _LIST + "{% for i in range(99999) if -1 in z %}{% endfor %}",
+    "comparison in a loop": _LIST + "{% set y=z[:] %}{% for i in z %}{% set q = z==y %}{% endfor %}",
+    "search by a filter": _LIST + "{{ z | select('in', z) | list }}",
+    "sorting in a loop": "{% for i in range(99999) %}{{ range(99999) | sort | length }}{% endfor %}",
+    "macro calls itself": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "macro tree": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(100) }}",
+    "recursive loop": "{% for x in [[1]] recursive %}{{ loop([[1], [1]]) }}{% endfor %}",
+    "block in itself": "{% block x %}{{ self.x() }}{% endblock %}",
+    "too large a range": "{{ range(10 ** 12) | list }}",
+    # Memory.
+    "repeated text": "{{ 'a' * 10 ** 10 }}",
+    "repeated list": "{% set x = [0] * 10 ** 10 %}",
+    "shared text": "{% set x = ['a' * 4000000] * 1000000 %}",
+    "power": "{{ (9 ** 99) ** (9 ** 9) }}",
+    "squares": "{% set ns=namespace(x=10) %}{% for i in range(99)%}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+    "percent width": "{{ '%1000000000d' % 1 }}",
+    "percent precision": "{{ '%.1000000000f' % 1 }}",
+    "percent star": "{{ '%*d' % (1000000000, 1) }}",
+    "percent named": "{{ '%(a)1000000000d' % {'a': 1} }}",
+    "percent filter": "{{ '%1000000000d' | format(1) }}",
+    "percent reused": _BIG + "{{ ('%(a)s' * 10000) % {'a': big} }}",
+    "brace width": "{{ '{:1000000000}'.format(1) }}",
+    "brace nested": "{{ '{:{}}'.format(1, 1000000000) }}",
+    "brace reused": _BIG + "{{ ('{0}' * 10000).format(big) }}",
+    "center": "{{ 'a'.center(1000000000) }}",
+    "center filter": "{{ 'a' | center(1000000000) }}",
+    "zfill": "{{ 'a'.zfill(1000000000) }}",
+    "indent": "{{ ('\n' * 1000000) | indent('a' * 1000000) }}",
+    "indent width": "{{ 'a\nb' | indent(1000000000) }}",
+    "replace": "{{ ('a' * 1000000).replace('a', 'a' * 1000000) }}",
+    "replace filter": "{{ ('a' * 1000000) | replace('a', 'a' * 1000000) }}",
+    "replace block": "{% filter replace('a', 'a' * 100000) %}" + "a" * 100_000 + "{% endfilter %}",
+    "join": "{{ ('a' * 1000000).join('b' * 1000000) }}",
+    "join filter": "{{ (['a'] * 100000) | join('b' * 1000000) }}",
+    "join by attribute": _BIG + "{% set n=namespace(b=big) %}{{ ([n]*999)|map(attribute='b')|join }}",
+    "doubled list": _GROW % ("[0]", "[ns.a, ns.a]"),
+    "doubled tuple": _GROW % ("(0,)", "(ns.a, ns.a)"),
+    "doubled dictionary": _GROW % ("{}", "{'x': ns.a, 'y': ns.a}"),
+    "doubled by a call": _GROW % ("{}", "dict(x=ns.a, y=ns.a)"),
+    "doubled text": _GROW % ("'aaaaaaaa'", "ns.a ~ ns.a"),
+    "doubled sum": _GROW % ("'aaaaaaaa'", "ns.a + ns.a"),
+    "deep list": "{% set ns=namespace(a=[]) %}{% for i in range(99999) %}{% set ns.a=[ns.a] %}{% endfor %}",
+    "sum of lists": "{{ ([range(99999) | list] * 40) | sum(start=[]) }}",
+    "batch": "{{ [1] | batch(1000000000, 'x') | list }}",
+    "slice": "{{ [1] | slice(1000000000) | list }}",
+    "round": "{{ 1.5 | round(1000000000, 'ceil') }}",
+    "tojson indent": "{{ [1] | tojson(indent=1000000000) }}",
+    "bytes": "{{ (1).to_bytes(1000000000, 'big') }}",
+    "translate": "{{ ('a' * 1000000).translate({97: 'b' * 1000000}) }}",
+    "block in a loop": "{% set x %}{% for i in range(99999) %}" + "z" * 10_000 + "{% endfor %}{% endset %}",
+    "output in a loop": "{% for i in range(99999) %}" + "z" * 10_000 + "{% endfor %}",
+    "many copies": _LIST + "".join(f"{{% set v{i} = z[1:] %}}" for i in range(2000)),
+    "long numbers": "{{ ('f' * 4000000) | int(base=16) }}",
+    "padded items": "{{ range(99999) | map('center', 9999) | list }}",
+    "split": "{{ ('a ' * 2000000).split() | length }}",
+    "encoded": "{{ (' ' * 4000000) | urlencode }}",
+    "strange date": "{{ strftime_now('%999999999d') }}",
+}
+
+MALFORMED = {
+    "unfinished": "{% if %}",
+    "unknown tag": "{% launch %}",
+    "unknown filter": "{{ 'a' | urlize }}",
+    "include": "{% include '/etc/passwd' %}",
+    "import": "{% import 'os' as os %}",
+    "extends": "{% extends 'x' %}",
+    "undefined attribute": "{{ a.b.c }}",
+    "wrong types": "{{ 1 + 'a' }}",
+    "division": "{{ 1 / 0 }}",
+    "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "negations": "{{ " + "not " * 5000 + "1 }}",
+    "long sum": "{{ 1" + "+1" * 5000 + " }}",
+    "long path": "{{ a" + ".b" * 5000 + " }}",
+    "nested conditions": "{% if x %}" * 3000 + "{% endif %}" * 3000,
+    "nested loops": "{% for x in y %}" * 300 + "{% endfor %}" * 300,
+    "too long": "a" * ((1 << 20) + 1),
+    "too many tokens": "{{ x }}" * 20_000,
+}
