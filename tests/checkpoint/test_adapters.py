@@ -154,11 +154,13 @@ def test_a_merge_that_overflows_is_named(model: Path) -> None:
     write_safetensors(
         directory / WEIGHTS, {name: np.full(shape, 3e30, np.float32) for name, shape in shapes.items()}
     )
-    with Checkpoint.open(model, adapters=[directory]) as checkpoint, np.errstate(over="ignore"):
-        with pytest.raises(
-            CheckpointError, match=r"adapter adapter makes layers\.0\.q_proj\.weight infinite"
-        ):
-            checkpoint.weights.read("layers.0.q_proj.weight")
+    message = r"adapter adapter makes layers\.0\.q_proj\.weight infinite"
+    with (
+        Checkpoint.open(model, adapters=[directory]) as checkpoint,
+        np.errstate(over="ignore"),
+        pytest.raises(CheckpointError, match=message),
+    ):
+        checkpoint.weights.read("layers.0.q_proj.weight")
 
 
 def test_missing_files(model: Path) -> None:
