@@ -289,3 +289,41 @@ def test_every_tensor_is_needed_and_its_shape_checked(family: str, tmp_path: Pat
         write_tensors(tmp_path, tensors | {name: tensors[name][1:]}, "F32")
         with pytest.raises(CheckpointError, match=rf"tensor {name} has shape"):
             Checkpoint.open(tmp_path)
+
+
+def test_tied_embeddings_as_they_are_stored(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, tie_word_embeddings=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    tensors = random_tensors("llama", config, 0)
+    embed = tensors["model.embed_tokens.weight"]
+    other = embed.copy()
+    other[-1, -1] += 1
+
+    def opened(**changes: Any) -> tuple[bool, Any]:
+        kept = {name: value for name, value in (tensors | changes).items() if value is not None}
+        write_tensors(tmp_path, kept, "F32")
+        with Checkpoint.open(tmp_path) as checkpoint:
+            np.testing.assert_array_equal(checkpoint.weights.read("embed.weight"), embed)
+            head = "lm_head.weight"
+            return checkpoint.config.tie_word_embeddings, (
+                checkpoint.weights.read(head) if head in checkpoint.weights else None
+            )
+
+    assert opened() == (True, None)
+    assert opened(**{"lm_head.weight": embed}) == (True, None)
+    assert opened(**{"lm_head.weight": embed, "model.embed_tokens.weight": None}) == (True, None)
+    is_tied, head = opened(
+        **{"lm_head.weight": other}
+    )  # as in transformers 5: stored apart, so trained apart
+    assert not is_tied
+    np.testing.assert_array_equal(head, other)
+    with pytest.raises(CheckpointError, match=r"tensor lm_head\.weight has shape"):
+        opened(**{"lm_head.weight": other[1:]})
+
+
+def test_an_output_matrix_that_is_missing_hints_at_the_key(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, "qwen2", tie_word_embeddings=True)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="may need tie_word_embeddings true"):
+        Checkpoint.open(tmp_path)
