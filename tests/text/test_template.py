@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import time
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -62,11 +64,21 @@ def test_a_refusal_carries_the_template_s_own_words() -> None:
         template.render(MESSAGES)
 
 
+def peak_bytes() -> int:
+    """The most memory this process has used, where the system says so."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) << 10  # type: ignore[index]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_is_stopped(name: str) -> None:
     start = time.thread_time()
+    peak = peak_bytes()
     with pytest.raises(TemplateError) as caught:
         ChatTemplate(HOSTILE[name]).render(MESSAGES)
+    assert peak_bytes() - peak < 300 << 20
     assert time.thread_time() - start < MAX_SECONDS + 1.5
     assert len(str(caught.value)) < 700 and "Traceback" not in str(caught.value)
 
