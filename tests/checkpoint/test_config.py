@@ -84,6 +84,19 @@ def test_gemma3_with_only_the_keys_that_the_hub_has() -> None:
     assert config.embedding_scale == math.sqrt(2560) and config.attention_scale == 1 / 16
 
 
+def test_keys_at_their_harmless_values_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    harmless = {
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "use_mrope": False,
+        "num_experts": 0,
+        "logit_scale": 1.0,
+        "quantization_config": None,
+        "text_config": {"hidden_size": 3},
+    }
+    assert parse_config(raw(tmp_path) | harmless) == parse_config(raw(tmp_path))
+
+
 def test_what_each_family_adds(tmp_path: Path) -> None:
     config = {family: parsed(tmp_path / family, family) for family in FAMILIES}
     assert [f for f in FAMILIES if config[f].qkv_bias] == ["qwen2"]
@@ -159,6 +172,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"rope_scaling": {"full_attention": {"rope_type": "default"}}}, "known for gemma3 only"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor below 1 is known for phi3 only"),
     ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is set"),
+    ("gemma3", {"attn_logit_softcapping": 1.0}, "attn_logit_softcapping is set"),
     ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping is set"),
     ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
     ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "unquantized"),
