@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder
+from tvm.tirx import Shuffle
 from tvm.tirx.script.builder import ir as T
 
 Value = Any
@@ -85,10 +86,15 @@ def reduce_add(value: Value, lanes: int) -> Value:
     """The sum of a float32 vector's lanes, in the order of a halving tree."""
     while lanes > 1:
         lanes //= 2
-        low = T.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.vector.extract", value, T.int64(0))
-        high = T.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.vector.extract", value, T.int64(lanes))
+        low, high = _lanes(value, 0, lanes), _lanes(value, lanes, lanes)
         value = bind(low + high)
     return value
+
+
+def _lanes(value: Value, start: int, count: int) -> Value:
+    """Lanes `start` to `start + count` of a vector."""
+    indices = [T.int32(index) for index in range(start, start + count)]
+    return Shuffle([value], indices)
 
 
 def exp(value: Value, lanes: int) -> Value:
