@@ -27,9 +27,14 @@ def padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
+def run_bytes(bits: int) -> int:
+    """Bytes of 16 outputs and 64 inputs."""
+    return RUN + BLOCK * RUN * bits // 8
+
+
 def packed_bytes(outputs: int, inputs: int, bits: int) -> int:
     """Bytes of a packed matrix."""
-    return padded(outputs, BLOCK) // BLOCK * (padded(inputs, RUN) // RUN) * (RUN + BLOCK * RUN * bits // 8)
+    return padded(outputs, BLOCK) // BLOCK * (padded(inputs, RUN) // RUN) * run_bytes(bits)
 
 
 def pack(codes: NDArray[np.int8], scales: NDArray[np.float16], bits: int) -> NDArray[np.uint8]:
@@ -48,7 +53,7 @@ def pack(codes: NDArray[np.int8], scales: NDArray[np.float16], bits: int) -> NDA
         scales = np.pad(scales, ((0, rows - outputs), (0, columns // GROUP - scales.shape[1])))
     blocks, runs = rows // BLOCK, columns // RUN
     unsigned = (codes.view(np.uint8) + np.uint8(ZERO[bits])).reshape(blocks, BLOCK, runs, 2, GROUP)
-    out = np.empty((blocks, runs, RUN + BLOCK * RUN * bits // 8), np.uint8)
+    out = np.empty((blocks, runs, run_bytes(bits)), np.uint8)
     out[:, :, :RUN] = (
         np.ascontiguousarray(scales.reshape(blocks, BLOCK, runs, 2).transpose(0, 2, 3, 1))
         .view(np.uint8)

@@ -15,7 +15,7 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from edgellm.compile.isa import Isa
-from edgellm.compile.kernels.matmul import GROUP, activation_buffers
+from edgellm.compile.kernels.matmul import activation_buffers
 from edgellm.compile.kernels.quantize import quantize_group
 from edgellm.compile.kernels.rope import BLOCK_SIZE, Heads
 from edgellm.compile.kernels.vector import (
@@ -36,6 +36,7 @@ from edgellm.compile.kernels.vector import (
     store,
     to_float,
 )
+from edgellm.quantize.cpu_layout import GROUP
 
 SPAN = 256
 ITEM_FIELDS = 4
@@ -56,6 +57,11 @@ def _shared(heads: Heads) -> int:
     return next(size for size in range(min(group, 8), 0, -1) if group % size == 0)
 
 
+def quantizes(heads: Heads) -> bool:
+    """Whether `attention` quantizes its output itself."""
+    return heads.dim % GROUP == 0
+
+
 @dataclass
 class _Rows:
     """The rows of a unit of work: `tokens` × `shared` heads."""
@@ -69,10 +75,10 @@ class _Rows:
 
 
 def attention(isa: Isa, heads: Heads, name: str, *, window: int | None, zero: int) -> Any:
-    """Quantized attention output.
+    """Attention's output: quantized if heads are whole groups (`quantizes`), else float32.
 
     Arguments: q float32[n, heads * dim] (scaled), keys, values (see `Heads`), items int32[t, 4],
-    tables int32[b, m], and the result's codes, scales, corrections.
+    tables int32[b, m], and the result: codes, scales, corrections; or float32[n, heads * dim].
     """
     dim, shared, lanes = heads.dim, _shared(heads), isa.lanes
     parts_of_group = heads.heads // heads.kv_heads // shared
@@ -84,7 +90,8 @@ def attention(isa: Isa, heads: Heads, name: str, *, window: int | None, zero: in
         values = k.buffer("values", heads.value_shape(blocks), "float16")
         items = k.buffer("items", (t, ITEM_FIELDS), "int32")
         tables = k.buffer("tables", (b, m), "int32")
-        out = activation_buffers(k, n, width)
+        whole = quantizes(heads)
+        out = activation_buffers(k, n, width) if whole else (k.buffer("out", (n, width), "float32"),)
         q, keys, values, items, tables = map(flat, (q, keys, values, items, tables))
         out = tuple(flat(one) for one in out)
         most = item_tokens(heads)
@@ -112,14 +119,21 @@ def attention(isa: Isa, heads: Heads, name: str, *, window: int | None, zero: in
                     token, head = divmod(row, shared)
                     with T.If(T.int32(token) < count), T.Then():
                         total = bind(T.float32(1) / scratch[code.sums + row])
-                        with T.serial(dim // GROUP) as g:
-                            vectors = [
-                                bind(load(scratch, bind(code.outputs + row * dim + g * GROUP + p * lanes), lanes)
-                                     * fill(total, lanes))
-                                for p in range(GROUP // lanes)
-                            ]  # fmt: skip
-                            group = bind((unit * shared + head) * (dim // GROUP) + g)
-                            quantize_group(vectors, lanes, zero, out, bind(first + token), group, width)
+                        source = code.outputs + row * dim
+                        head = bind(unit * shared + head)
+
+                        def scaled(at: Value, total: Value = total, source: int = source) -> Value:
+                            return bind(load(scratch, bind(source + at), lanes) * fill(total, lanes))
+
+                        if whole:
+                            with T.serial(dim // GROUP) as g:
+                                vectors = [scaled(g * GROUP + p * lanes) for p in range(GROUP // lanes)]
+                                group = bind(head * (dim // GROUP) + g)
+                                quantize_group(vectors, lanes, zero, out, bind(first + token), group, width)
+                        else:
+                            with T.serial(dim // lanes) as p:
+                                to = bind((first + token) * width + head * dim + p * lanes)
+                                store(out[0], to, scaled(p * lanes), lanes)
 
             if most == 1:
                 run(1)

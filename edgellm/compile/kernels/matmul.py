@@ -36,10 +36,8 @@ from edgellm.compile.kernels.vector import (
     store,
     to_float,
 )
+from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
 
-BLOCK = 16
-"""Outputs in a block of the weights' layout."""
-GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class MatmulShape:
     @property
     def run_bytes(self) -> int:
         """Of the weights of 16 outputs and 64 inputs."""
-        return 64 + BLOCK * 64 * self.bits // 8
+        return run_bytes(self.bits)
 
     @property
     def weight_bytes(self) -> int:
@@ -252,7 +250,8 @@ def activate(kind: str, x: Value, lanes: int) -> Value:
 
 
 def activation_buffers(k: Kernel, n: Value, width: int, prefix: str = "") -> tuple[Buffer, ...]:
-    """Arguments of quantized activations: codes, scales, corrections."""
+    """Arguments of quantized activations: codes, scales, corrections; `width` is padded to a multiple of 64."""
+    width = padded(width, RUN)
     groups = width // GROUP
     return (
         k.buffer(f"{prefix}codes", (n, width), "int8"),

@@ -8,7 +8,7 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from edgellm.compile.isa import Isa
-from edgellm.compile.kernels.matmul import GROUP, activation_buffers
+from edgellm.compile.kernels.matmul import activation_buffers
 from edgellm.compile.kernels.quantize import quantize_group
 from edgellm.compile.kernels.vector import (
     Buffer,
@@ -24,6 +24,7 @@ from edgellm.compile.kernels.vector import (
     registers,
     store,
 )
+from edgellm.quantize.cpu_layout import GROUP
 
 _FEW = 4
 """Rows that one thread handles sooner than others could be woken."""
