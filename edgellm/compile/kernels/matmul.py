@@ -161,7 +161,8 @@ def matmul(
         r = k.buffer("residual", (n, shape.outputs), "float32") if residual else None
         out = k.buffer("out", (n, shape.outputs), "float32")
         x = tuple(flat(one) for one in x)
-        r = r and flat(r)
+        if r is not None:
+            r = flat(r)
         out = flat(out)
         tile = Tile(isa, shape, w, x)
 
