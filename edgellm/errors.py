@@ -20,7 +20,7 @@ class CheckpointError(EdgeLLMError):
 
 
 class UnsupportedError(EdgeLLMError):
-    """The family, feature, quantization or target cannot be built or run; names the nearest thing that can."""
+    """The family, feature, quantization or target cannot be built or run; names the nearest that can."""
 
 
 class BundleError(EdgeLLMError):

@@ -75,6 +75,7 @@ def make_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     old = {"model_type": _MODEL_TYPE.get(family, family), **_SIZES, **_FAMILY[family], **overrides}
     old |= {"bos_token_id": 1, "eos_token_id": 2, "use_cache": True, "initializer_range": 0.02}
+    old.setdefault("pad_token_id", 0)
     config = _generation_5(old) if generation == 5 else dict(old)
     config["dtype" if generation == 5 else "torch_dtype"] = {"F32": "float32", "F16": "float16"}.get(
         dtype, "bfloat16"
@@ -189,6 +190,16 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]], dtype: Dtype
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     path.write_bytes(len(head).to_bytes(8, "little") + head + b"".join(blobs))
+
+
+def stored_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor in a checkpoint's safetensors files."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        data = path.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes
 
 
 def _encode(tensor: NDArray[Any], dtype: Dtype) -> bytes:

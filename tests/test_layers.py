@@ -27,7 +27,7 @@ MAY_IMPORT = {
 
 
 def imports(file: Path) -> set[str]:
-    """Top-level parts of edgellm that a file imports when it runs (imports for type checkers do not count)."""
+    """Top-level parts of edgellm that a file imports when it runs (not just for type checkers)."""
     tree = ast.parse(file.read_text("utf-8"))
     typing_only = {
         inner

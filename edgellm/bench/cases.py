@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+
+LONG_ENOUGH_SECONDS = 0.5
+MAX_REPEATS = 31
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -54,8 +60,27 @@ def prompt_ids(row: int, length: int, vocab_size: int) -> list[int]:
 
 def tokens_per_second(case: Case, sample: Sample) -> tuple[float, float]:
     """(prefill, decode) in tokens/s over the whole batch; the first new token counts as prefill."""
-    decode_s = max(sample.total_s - sample.prefill_s, 1e-9)
+    decode_s = sample.total_s - sample.prefill_s
     return case.batch * case.prompt / sample.prefill_s, case.batch * (case.new - 1) / decode_s
+
+
+def median(samples: Sequence[Sample]) -> Sample:
+    """Medians of the durations, one by one, and the highest peak of memory."""
+    return Sample(
+        prefill_s=statistics.median(s.prefill_s for s in samples),
+        total_s=statistics.median(s.total_s for s in samples),
+        ttft_s=statistics.median(s.ttft_s for s in samples),
+        peak_rss_mb=max(s.peak_rss_mb for s in samples),
+    )
+
+
+def measure_long_enough(runner: Runner, case: Case) -> Sample:
+    """Measure a case once, or as often as fits into `LONG_ENOUGH_SECONDS` where it is shorter: medians."""
+    samples: list[Sample] = []
+    deadline = time.perf_counter() + LONG_ENOUGH_SECONDS
+    while not samples or (time.perf_counter() < deadline and len(samples) < MAX_REPEATS):
+        samples.append(runner.measure(case))
+    return median(samples)
 
 
 def peak_rss_mb() -> float:

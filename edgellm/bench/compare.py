@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from types import TracebackType
 
 import msgspec
 
-from edgellm.bench.cases import Case, Sample, tokens_per_second
+from edgellm.bench.cases import Case, Sample, median, tokens_per_second
 from edgellm.bench.worker import Hello, WorkerSpec
 from edgellm.errors import EdgeLLMError
 
@@ -100,17 +99,19 @@ def run_rounds(
 
 def summarize(worker: Worker, case: Case, samples: Sequence[Sample]) -> Line:
     """Medians of one engine's samples of one case."""
-    speeds = [tokens_per_second(case, sample) for sample in samples]
-    decode = statistics.median(d for _, d in speeds)
+    middle = median(samples)
+    if middle.total_s <= middle.prefill_s:
+        raise EdgeLLMError(f"{case.new} new tokens are too few to measure on this model; raise --new")
+    prefill, decode = tokens_per_second(case, middle)
     return Line(
         engine=worker.name,
         batch=case.batch,
         prompt=case.prompt,
         new=case.new,
-        prefill_tps=round(statistics.median(p for p, _ in speeds), 2),
+        prefill_tps=round(prefill, 2),
         decode_tps=round(decode, 2),
-        ttft_ms=round(1000 * statistics.median(s.ttft_s for s in samples), 2),
-        peak_rss_mb=round(max(s.peak_rss_mb for s in samples), 1),
+        ttft_ms=round(1000 * middle.ttft_s, 2),
+        peak_rss_mb=round(middle.peak_rss_mb, 1),
         gbps=round(decode / case.batch * worker.weight_bytes / 1e9, 2),
         rounds=len(samples),
     )

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from edgellm.bench.cases import Case, Runner
+from edgellm.bench.cases import Case, Runner, measure_long_enough
 from edgellm.errors import EdgeLLMError
 
 
@@ -57,7 +57,7 @@ def main() -> None:
         return
     say(Hello(runner.name, runner.weight_bytes))
     for line in sys.stdin.buffer:
-        say(runner.measure(msgspec.json.decode(line, type=Case)))
+        say(measure_long_enough(runner, msgspec.json.decode(line, type=Case)))
 
 
 if __name__ == "__main__":

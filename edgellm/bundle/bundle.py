@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.bundle.codec import read_manifest
 from edgellm.bundle.manifest import TOKENIZER_NAME, Manifest
-from edgellm.bundle.paths import plain_file
-from edgellm.bundle.verify import verify
+from edgellm.bundle.verify import Problem, check_file, verify
 from edgellm.errors import BundleError
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from edgellm.text.tokenizer import Tokenizer
 
 _MAX_TEMPLATE_BYTES = 1 << 20
+_HASHED_AT_OPEN = 64 << 20
+"""Files up to this size are hashed each time: larger than any tokenizer, smaller than most weights."""
 
 
 class Bundle:
@@ -40,10 +41,12 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check_hashes: bool = False) -> Bundle:
-        """Open the bundle at `path`. Reads the manifest and looks at each file's size, so it is quick.
+        """Open the bundle at `path`. Reads the manifest, looks at each file's size, and hashes the small
+        files (tokenizer, template, settings), so it is quick and a damaged one is named.
 
         Args:
-            check_hashes: also hash every file, as `edgellm verify` does (about a second a gigabyte).
+            check_hashes: also hash the weights and look for unlisted files, as `edgellm verify` does (about
+                a second a gigabyte).
 
         Raises:
             BundleError: no bundle is there, its format is newer, or it is damaged; names the file.
@@ -51,17 +54,10 @@ class Bundle:
         directory = Path(path).resolve()
         bundle = cls(directory, read_manifest(directory))
         for entry in bundle.manifest.files:
-            status = plain_file(directory, entry.path)
-            if isinstance(status, str):
-                raise BundleError(f"bundle {directory} is damaged: {entry.path} {status}; build it again")
-            if status.st_size != entry.bytes:
-                raise BundleError(
-                    f"bundle {directory} is damaged: {entry.path} has {status.st_size:,} bytes instead of "
-                    f"{entry.bytes:,}; build it again"
-                )
+            if problem := check_file(directory, entry, hash_up_to=_HASHED_AT_OPEN):
+                raise _damaged(directory, problem)
         if check_hashes and (problems := verify(directory)):
-            first = problems[0]
-            raise BundleError(f"bundle {directory} is damaged: {first.file} {first.problem}; build it again")
+            raise _damaged(directory, problems[0])
         return bundle
 
     @property
@@ -98,3 +94,7 @@ class Bundle:
         return ChatTemplate(
             source, bos_token=facts.bos_token, eos_token=facts.eos_token, unk_token=facts.unk_token
         )
+
+
+def _damaged(directory: Path, problem: Problem) -> BundleError:
+    return BundleError(f"bundle {directory} is damaged: {problem.file} {problem.problem}; build it again")

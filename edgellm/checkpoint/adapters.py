@@ -48,12 +48,12 @@ _BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 @dataclass(frozen=True)
 class _Delta:
-    """One pair of matrices. `start`: where the parameter's rows begin in B, None unless it is fused."""
+    """One pair of matrices. `start`: where the parameter's rows begin in B (0 unless it is fused)."""
 
     a: str
     b: str
     scaling: float
-    start: int | None
+    start: int
     transposed: bool
 
 
@@ -91,16 +91,25 @@ class Adapter:
             raise CheckpointError(f"{directory / WEIGHTS} has no LoRA weights")
         return cls(directory.resolve().name, tensors, deltas)
 
-    def apply(self, name: str, weight: Float32s) -> None:
-        """Add the change to `weight`, the parameter `name`, float32[outputs, inputs], in place."""
+    def changes(self, name: str) -> bool:
+        """Whether it changes the parameter `name`."""
+        return name in self._deltas
+
+    def apply(self, name: str, weight: Float32s, first: int = 0) -> None:
+        """Add the change to `weight`, rows of the parameter `name` from `first` on, in place.
+
+        weight: float32[rows, inputs].
+        """
         delta = self._deltas.get(name)
         if delta is None:
             return
-        a = self._tensors.read_float32(delta.a)
-        rows = slice(None) if delta.start is None else slice(delta.start, delta.start + weight.shape[0])
-        b = self._tensors.read_float32(delta.b, rows)
+        rows = slice(first, first + weight.shape[0])
         if delta.transposed:
-            a, b = np.ascontiguousarray(b.T), np.ascontiguousarray(a.T)
+            a = np.ascontiguousarray(self._tensors.read_float32(delta.b).T)
+            b = np.ascontiguousarray(self._tensors.read_float32(delta.a).T[rows])
+        else:
+            a = self._tensors.read_float32(delta.a)
+            b = self._tensors.read_float32(delta.b, slice(rows.start + delta.start, rows.stop + delta.start))
         b *= np.float32(delta.scaling)
         for start in range(0, weight.shape[0], _BLOCK_ROWS):  # no second matrix of the weight's size
             block = slice(start, start + _BLOCK_ROWS)
@@ -175,7 +184,7 @@ def _deltas(
     deltas: dict[str, _Delta] = {}
     start = 0
     for name, shape in zip(names, shapes, strict=True):
-        deltas[name] = _Delta(a, b, scaling, start if len(names) > 1 else None, embedding)
+        deltas[name] = _Delta(a, b, scaling, start, embedding)
         start += shape[0]
     return deltas
 

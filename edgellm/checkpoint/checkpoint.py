@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from edgellm.bundle.manifest import SamplingDefaults, TokenizerFacts
 from edgellm.bundle.model_config import ModelConfig
@@ -18,7 +19,7 @@ from edgellm.checkpoint.generation import read_sampling
 from edgellm.checkpoint.jsonfile import read_json
 from edgellm.checkpoint.tensors import TensorReader
 from edgellm.checkpoint.tokenizer_facts import read_tokenizer_facts
-from edgellm.checkpoint.weights import Weights, locate
+from edgellm.checkpoint.weights import Weights, locate, tied
 from edgellm.errors import CheckpointError
 
 
@@ -83,6 +84,7 @@ class Checkpoint:
         sampling = read_sampling(generation)
         template = read_chat_template(directory, tokenizer_config, facts)
         tensors = TensorReader.open(directory)
+        config = msgspec.structs.replace(config, tie_word_embeddings=tied(family, config, tensors))
         places = locate(family, config, tensors)
         merged = [Adapter.open(adapter, family, places) for adapter in adapters]
         return cls(
@@ -108,9 +110,7 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 # Keys that change the computation and are not implemented, with what works instead.
-# Each is harmless at null, false, 0 or 1.
+# Each is harmless at null, and all but soft caps at false, 0 or 1.
 _REFUSED = {
     "quantization_config": "give the unquantized (fp16, bf16 or fp32) checkpoint; edgellm quantizes at build",
     "compression_config": "give the unquantized (fp16, bf16 or fp32) checkpoint; edgellm quantizes at build",
@@ -43,8 +43,8 @@ _REFUSED = {
     "logit_scale": "scaled logits are not implemented; use a checkpoint without them",
     "logits_scaling": "scaled logits are not implemented; use a checkpoint without them",
     "residual_multiplier": "scaled residuals are not implemented; use a checkpoint without them",
-    "embedding_multiplier": "this key is not implemented; use a checkpoint without it",
-    "attention_multiplier": "this key is not implemented; use a checkpoint without it",
+    "embedding_multiplier": "scaled embeddings are not implemented; use a checkpoint without them",
+    "attention_multiplier": "scaled attention is not implemented; use a checkpoint without it",
     "use_mrope": "multimodal RoPE is not implemented; use the text model of the family",
     "no_rope_layers": "layers without RoPE are not implemented; use a checkpoint without them",
 }
@@ -107,7 +107,7 @@ def read_family(raw: Mapping[str, Any]) -> tuple[Family, Fields]:
     if raw.get("model_type") is None:
         raise CheckpointError("config.json: model_type is missing; it names the family, such as llama")
     family = family_of(Fields(raw, {}).text("model_type"))
-    nested = "text_config" in raw
+    nested = family.name == "gemma3" and "text_config" in raw
     config = Fields(raw, {}).child("text_config") if nested else Fields(raw, {})
     config = Fields(config.raw, family.defaults, config.where)
     inner = config.get("model_type")
@@ -130,7 +130,8 @@ def read_family(raw: Mapping[str, Any]) -> tuple[Family, Fields]:
 def _refuse(config: Fields) -> None:
     for key, reason in _REFUSED.items():
         value = config.raw.get(key)
-        if value is True or value not in (None, 0, 1):
+        harmless = (None,) if key.endswith("softcapping") else (None, 0, 1)
+        if value is True or value not in harmless:
             raise UnsupportedError(f"{config.where}{key} is set: {reason}")
 
 

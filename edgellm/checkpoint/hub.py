@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)."""
 
 # What a build reads. Never pickles (.bin, .pt) and never code (.py).
-ALLOWED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*"]
+ALLOWED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*", "NOTICE*"]
 IGNORED = ["*/*", "*.py", "*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "consolidated*.safetensors"]
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"[\w.][\w./-]{0,127}", re.ASCII)
@@ -54,6 +54,8 @@ def resolve_model(
         UsageError: `model` or `revision` is malformed.
     """
     text = os.fspath(model)
+    if not text.strip():
+        raise UsageError("the model's name is empty; give a directory or a Hugging Face id (org/name)")
     path = Path(text).expanduser()
     if text in ("demo", "models/demo") and not (path / "config.json").is_file():
         path = data_dir("models") / "demo"

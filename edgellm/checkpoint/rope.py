@@ -50,8 +50,8 @@ def _refuse_nested(params: Fields) -> None:
 def _rope(
     family: Family, config: Fields, params: Fields, theta_key: str, default_theta: float, head_dim: int
 ) -> Rope:
-    behind = {"rope_theta": config.get(theta_key) or default_theta}
-    params = Fields(params.raw, behind, params.where)
+    outer = config.get(theta_key)
+    params = Fields(params.raw, {"rope_theta": default_theta if outer is None else outer}, params.where)
     theta = params.number("rope_theta", 1.001, 1e15)
     fraction_of = params if params.get("partial_rotary_factor") is not None else config
     dim = head_dim

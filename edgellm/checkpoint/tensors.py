@@ -98,3 +98,9 @@ class TensorReader(Mapping[str, TensorEntry]):
         """Close every file."""
         for file in self._files:
             file.close()
+
+    def __enter__(self) -> TensorReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

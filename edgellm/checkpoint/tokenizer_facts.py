@@ -1,9 +1,10 @@
 """`TokenizerFacts` of a checkpoint, from tokenizer.json, tokenizer_config.json and generation_config.json.
 
-What surrounds a text by default is decided by tokenizer.json's post-processor alone, as transformers 5 does:
-it drops `add_bos_token` and `add_eos_token` of tokenizer_config.json when there is a tokenizer.json. (Under
-transformers 4 the Llama and Gemma classes rewrote the post-processor from these flags, and saved the result
-into tokenizer.json, so that both agree on every file that was saved rather than edited.)
+tokenizer.json alone decides how a text is tokenized, and its post-processor what surrounds the text by
+default. `add_bos_token` and `add_eos_token` of tokenizer_config.json do not count: transformers 5 drops them
+where there is a tokenizer.json, and transformers 4 wrote them into the post-processor of every file it saved.
+(Where tokenizer_config.json names LlamaTokenizer or GemmaTokenizer, transformers 5 rebuilds normalizer and
+pre-tokenizer by that class instead of reading the file; texts with leading spaces can come out differently.)
 """
 
 from __future__ import annotations

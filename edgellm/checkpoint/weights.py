@@ -34,6 +34,7 @@ from edgellm.checkpoint.tensors import TensorReader
 from edgellm.errors import CheckpointError, UnsupportedError
 
 Float32s = NDArray[np.float32]
+_BLOCK_ROWS = 4096
 
 
 class Merge(Protocol):
@@ -42,8 +43,12 @@ class Merge(Protocol):
     @property
     def name(self) -> str: ...
 
-    def apply(self, name: str, weight: Float32s) -> None:
-        """Add the adapter's change to `weight`, the parameter called `name` (canonical), in place."""
+    def changes(self, name: str) -> bool:
+        """Whether the adapter changes the parameter called `name` (canonical)."""
+        ...
+
+    def apply(self, name: str, weight: Float32s, first: int = 0) -> None:
+        """Add the adapter's change to `weight`, rows of parameter `name` from `first` on, in place."""
         ...
 
     def close(self) -> None: ...
@@ -51,15 +56,11 @@ class Merge(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a canonical parameter is stored: `rows` of tensor `stored` (all of it unless fused)."""
+    """Where a canonical parameter is stored: rows of tensor `stored` from `start` on (0 unless fused)."""
 
     stored: str
     shape: tuple[int, ...]
-    start: int | None = None
-
-    @property
-    def rows(self) -> slice:
-        return slice(None) if self.start is None else slice(self.start, self.start + self.shape[0])
+    start: int = 0
 
 
 class Weights:
@@ -100,24 +101,25 @@ class Weights:
         """Bytes that all parameters take in the checkpoint."""
         return sum(self.nbytes(name) for name in self._places)
 
+    def adapted(self, name: str) -> bool:
+        """Whether an adapter changes parameter `name`."""
+        return any(adapter.changes(name) for adapter in self._adapters)
+
     def read(self, name: str, rows: slice | None = None) -> Float32s:
         """Parameter `name` as a new float32 array, adapters merged.
 
         Args:
-            rows: only these (start and stop given). Adapters are still merged into the whole parameter, so
-                ask for parts only where there are none.
+            rows: only these; start and stop given, as from 0 in the parameter. None = all.
 
         Raises CheckpointError if a value is NaN or infinite.
         """
         place = self._places[name]
-        if rows is not None:
-            if self._adapters:
-                return self.read(name)[rows]
-            first = place.start or 0
-            return self._tensors.read_float32(place.stored, slice(first + rows.start, first + rows.stop))
-        weight = self._tensors.read_float32(place.stored, place.rows)
+        first, last = (0, place.shape[0]) if rows is None else (rows.start, min(rows.stop, place.shape[0]))
+        weight = self._tensors.read_float32(place.stored, slice(place.start + first, place.start + last))
         for adapter in self._adapters:
-            adapter.apply(name, weight)
+            if not adapter.changes(name):
+                continue
+            adapter.apply(name, weight, first)
             if not np.isfinite(weight).all():
                 raise CheckpointError(
                     f"adapter {adapter.name} makes {name} infinite or NaN; its weights are damaged"
@@ -168,14 +170,12 @@ def locate(family: Family, config: ModelConfig, tensors: TensorReader) -> dict[s
     """Canonical name -> place, for every parameter; CheckpointError names what is missing or misshapen."""
     wanted = shapes(config)
     names = family.tensors
-    first = f"layers.0.{names.layer['input_norm']}.weight"
-    prefix = next((p for p in names.prefixes if p + first in tensors), names.prefixes[0])
+    prefix = _prefix(family, tensors)
     places: dict[str, Place] = {}
     for name, shape in wanted.items():
         *scope, module, kind = name.split(".")
         if module == "lm_head":
-            stored = next((h for h in names.lm_heads if f"{h}.weight" in tensors), names.lm_heads[0])
-            places[name] = Place(f"{stored}.weight", shape)
+            places[name] = Place(_head(family, tensors) or f"{names.lm_heads[0]}.weight", shape)
         elif not scope:
             places[name] = Place(f"{prefix}{names.top[module]}.{kind}", shape)
         elif module in names.layer:
@@ -185,8 +185,40 @@ def locate(family: Family, config: ModelConfig, tensors: TensorReader) -> dict[s
             before = parts[: parts.index(module)]
             start = sum(wanted[".".join([*scope, part, kind])][0] for part in before)
             places[name] = Place(f"{prefix}{'.'.join(scope)}.{fused}.{kind}", shape, start)
+    embed, head = places["embed.weight"], _head(family, tensors)
+    if config.tie_word_embeddings and head is not None and embed.stored not in tensors:
+        places["embed.weight"] = Place(head, embed.shape)  # one matrix, stored under its other name
     _check(places, tensors)
     return places
+
+
+def tied(family: Family, config: ModelConfig, tensors: TensorReader) -> bool:
+    """Whether input and output share one matrix: `tie_word_embeddings`, unless two different ones are stored.
+
+    The same rule as in transformers 5: a stored output matrix of its own was trained, whatever the key says.
+    """
+    head = _head(family, tensors)
+    embed = f"{_prefix(family, tensors)}{family.tensors.top['embed']}.weight"
+    if not config.tie_word_embeddings or head is None or embed not in tensors:
+        return config.tie_word_embeddings
+    if tensors[head].shape != tensors[embed].shape or not tensors[head].shape:
+        return False
+    for start in range(0, tensors[head].shape[0], _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        if not np.array_equal(tensors.read_float32(head, rows), tensors.read_float32(embed, rows)):
+            return False
+    return True
+
+
+def _prefix(family: Family, tensors: TensorReader) -> str:
+    names = family.tensors
+    first = f"layers.0.{names.layer['input_norm']}.weight"
+    return next((p for p in names.prefixes if p + first in tensors), names.prefixes[0])
+
+
+def _head(family: Family, tensors: TensorReader) -> str | None:
+    """Stored name of the output matrix, if there is one."""
+    return next((f"{head}.weight" for head in family.tensors.lm_heads if f"{head}.weight" in tensors), None)
 
 
 def _check(places: dict[str, Place], tensors: TensorReader) -> None:

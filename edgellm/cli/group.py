@@ -164,12 +164,12 @@ def _deliver_again(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
         return
     with contextlib.suppress(RuntimeError):  # the interpreter is ending anyway
-        again = threading.Timer(0.01, _send_to_main_thread, (number,))
+        again = threading.Timer(0.01, _send_to_main_thread, (signal.Signals(number),))
         again.daemon = True
         again.start()
 
 
-def _send_to_main_thread(number: int) -> None:
+def _send_to_main_thread(number: signal.Signals) -> None:
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)  # wakes it from a system call, too

@@ -85,7 +85,10 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
             f"min_p {sampling.min_p:g}, repetition_penalty {sampling.repetition_penalty:g}",
         ),
         ("tokenizer", f"{tokenizer.size} tokens; ends at {ends}{named}; begins with {prefix}"),
-        ("chat template", "yes" if manifest.chat_template else "none: a base model, prompts are taken as they are"),
+        (
+            "chat template",
+            "yes" if manifest.chat_template else "none: a base model, prompts stay as they are",
+        ),
         ("size", f"{bytes_text(bundle.total_bytes)} in {len(manifest.files)} files"),
         ("written by", f"edgellm {manifest.edgellm}, bundle format {manifest.format}"),
     ]

@@ -87,9 +87,8 @@ def from_error(error: EdgeLLMError, *, prompt_field: str | None = None, retry_af
     if isinstance(error, QueueFullError):
         return ApiError(429, message, headers={"Retry-After": str(retry_after_s)})
     if isinstance(error, RequestError):
-        first_word = re.match(r"\w+", message)
-        named = first_word.group() if first_word else ""
-        return invalid(message, named if named in _SAMPLING_FIELDS else None)
+        named = [word for word in re.findall(r"\w+", message) if word in _SAMPLING_FIELDS]
+        return invalid(message, named[0] if named else None)
     if isinstance(error, TemplateError):
         return invalid(message, prompt_field, "template_refused")
     if isinstance(error, ExecutorError):

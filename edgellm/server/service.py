@@ -67,6 +67,10 @@ class Service:
         if body.top_logprobs and not body.logprobs:
             raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
         refuse_unsupported(body.model_extra or {})
+        if self.engine.bundle.manifest.chat_template is None:
+            raise invalid(
+                "this model has no chat template: it continues texts; use /v1/completions", "messages"
+            )
         messages = [message.plain() for message in body.messages]
         shape = wire.ChatShape(model, self.engine.tokenizer, logprobs=bool(body.logprobs))
         try:

@@ -17,7 +17,10 @@ MAX_WORK = 16 << 20
 """Units of work of one rendering; a unit is a visited item, a turn of a loop, or 8 characters made."""
 MAX_SECONDS = 2.0
 """Processor time of the rendering thread. Not wall time: a busy machine must not refuse a good template."""
-MAX_INT_BITS = 8192
+MAX_INT_BITS = 60
+"""Numbers beyond can be chosen to have equal hashes, which makes dictionaries slow."""
+MAX_KEYS = 10_000
+"""Items a template may put into a dictionary or compare by hash at once, for the same reason."""
 _CHARS_PER_UNIT = 8
 _CLOCK_EVERY = 16
 

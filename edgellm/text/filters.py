@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,7 +14,7 @@ from jinja2.tests import TESTS
 from markupsafe import escape
 
 from edgellm.errors import TemplateError
-from edgellm.text.budget import budget, refuse_larger
+from edgellm.text.budget import MAX_KEYS, MAX_VALUE, NODE, budget, refuse_larger
 from edgellm.text.formats import format_percent
 
 MAX_WIDTH = 10_000
@@ -22,8 +23,8 @@ Function = Callable[..., Any]
 # Left out: what makes HTML (urlize, xmlattr, striptags), is random, or multiplies texts (wordwrap, pprint).
 _JINJA = (
     "abs attr batch capitalize center count d default dictsort first float groupby int items "
-    "last length list lower map max min reject rejectattr reverse round select selectattr slice "
-    "sort string title trim truncate unique upper urlencode wordcount"
+    "last length lower map max min reject rejectattr reverse round select selectattr slice "
+    "sort string title truncate upper urlencode wordcount"
 )
 _BOUNDED_NUMBERS = {"batch": MAX_WIDTH, "center": MAX_WIDTH, "slice": MAX_WIDTH, "round": 100}
 
@@ -37,9 +38,12 @@ def filters() -> dict[str, Function]:
         "indent": _indent,
         "join": _join,
         "replace": _replace,
+        "list": _list,
         "safe": str,
         "sum": _sum,
         "tojson": tojson,
+        "trim": _trim,
+        "unique": _unique,
     }
     own |= {name: FILTERS[name] for name in _JINJA.split()}
     return {name: _guarded(function, _BOUNDED_NUMBERS.get(name)) for name, function in own.items()}
@@ -133,6 +137,12 @@ def _join(
     return join(str(d), value)
 
 
+def _list(value: Iterable[Any]) -> list[Any]:
+    items = list(itertools.islice(value, MAX_VALUE // NODE + 1))
+    refuse_larger(len(items) * NODE)
+    return items
+
+
 def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
     return replace(str(value), str(old), str(new), -1 if count is None else count)
 
@@ -149,3 +159,17 @@ def _sum(
             raise TemplateError("the chat template sums something that is not a number")
         total = budget().check(total + item)
     return total
+
+
+def _trim(value: Any, chars: str | None = None) -> str:
+    if chars is not None and len(chars) > 256:  # takes time with the product of both lengths
+        raise TemplateError("the chat template trims more than 256 characters")
+    return str(value).strip(chars)
+
+
+@pass_environment
+def _unique(environment: Environment, value: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+    items = list(itertools.islice(value, MAX_KEYS + 1))
+    if len(items) > MAX_KEYS:
+        raise TemplateError(f"the chat template compares more than {MAX_KEYS:,} items")
+    return list(FILTERS["unique"](environment, items, *args, **kwargs))

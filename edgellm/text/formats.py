@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import Any
 
@@ -11,14 +11,17 @@ from edgellm.errors import TemplateError
 from edgellm.text.budget import NODE, refuse_larger
 
 _WIDE = re.compile(r"\d{4,}|\*")
+_FLAGS = re.compile(r"[^a-zA-Z%]*")
 
 
 def format_percent(pattern: str, values: Any) -> str:
     """`pattern % values`; widths and precisions beyond 999, or given by a value, are refused."""
-    for specifier in re.findall(r"%[^a-zA-Z%]*(?:\([^)]*\)[^a-zA-Z%]*)?", pattern):
-        if _WIDE.search(re.sub(r"\([^)]*\)", "", specifier)):
+    count = 0
+    for specifier in _specifiers(pattern):
+        count += 1
+        if _WIDE.search(specifier):
             raise TemplateError("the chat template formats with a width beyond 999")
-    refuse_larger(len(pattern) + pattern.count("%") * (_size(values) + 999))
+    refuse_larger(len(pattern) + count * (_size(values) + 999))
     text: str = pattern % values
     return text
 
@@ -32,11 +35,34 @@ def check_braces(pattern: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         fields += 1
         if field and not field.isidentifier() and not field.isdecimal():
             raise TemplateError(
-                f"the chat template formats the field {field[:40]!r}; only plain names are allowed"
+                f"the chat template formats the field {field[:40]!r}; plain names are allowed"
             )
         if spec and ("{" in spec or _WIDE.search(spec)):
             raise TemplateError("the chat template formats with a width beyond 999")
     refuse_larger(len(pattern) + fields * (_size(args) + _size(kwargs) + 999))
+
+
+def _specifiers(pattern: str) -> Iterator[str]:
+    """Flags, width and precision of each conversion: what stands between `%`, or `%(name)`, and a letter."""
+    at = pattern.find("%")
+    while at >= 0:
+        at += 1
+        if pattern[at : at + 1] == "(":
+            at = _after_name(pattern, at)
+        match = _FLAGS.match(pattern, at)
+        assert match is not None  # it also matches nothing
+        yield match[0]
+        at = pattern.find("%", match.end() + 1)
+
+
+def _after_name(pattern: str, at: int) -> int:
+    """Where the name in parentheses that opens at `at` has ended; names may hold parentheses in pairs."""
+    depth = 0
+    for match in re.compile(r"[()]").finditer(pattern, at):
+        depth += 1 if match[0] == "(" else -1
+        if depth == 0:
+            return match.end()
+    raise TemplateError("the chat template formats a name without its closing parenthesis")
 
 
 def _size(value: Any) -> int:
@@ -47,4 +73,4 @@ def _size(value: Any) -> int:
         return sum(_size(key) + _size(item) + NODE for key, item in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return sum(_size(item) + NODE for item in value)
-    return 4096 if isinstance(value, int) else 64
+    return 64

@@ -11,6 +11,7 @@ that lead out. What remains is waste, and every way to waste passes through a co
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -26,11 +27,14 @@ from jinja2.utils import Cycler, Joiner, Namespace
 from jinja2.visitor import NodeTransformer
 
 from edgellm.errors import TemplateError
-from edgellm.text.budget import MAX_INT_BITS, budget, refuse_larger
+from edgellm.text.budget import MAX_INT_BITS, MAX_KEYS, budget, refuse_larger
 from edgellm.text.filters import filters, join, replace, tests
 from edgellm.text.formats import check_braces, format_percent
 
 MAX_TOKENS = 50_000
+MAX_NEEDLE = 256
+_SLOW_WITH_LONG = ("strip", "lstrip", "rstrip", "rfind", "rindex", "rsplit", "rpartition")
+"""Methods that take time with the product of both lengths."""
 
 _STR_METHODS = (
     "capitalize casefold center count endswith find format index isalnum "
@@ -83,10 +87,10 @@ class SandboxEnvironment(ImmutableSandboxedEnvironment):
         self.globals = {
             "cycler": Cycler,
             "joiner": Joiner,
-            "dict": lambda *args, **kwargs: dict(*args, **kwargs),
+            "dict": _make_dict,
             "namespace": TemplateNamespace,
             "raise_exception": _raise_exception,
-            "range": safe_range,
+            "range": _range,
             "strftime_now": _strftime_now,
         }
         # Used by compiled templates for the text of macros and blocks.
@@ -154,6 +158,8 @@ def _call_str(text: str, method: str, function: Callable[..., Any], args: Any, k
     """Call a method of `text`; those that can make much from little are measured first."""
     if method in ("center", "ljust", "rjust", "zfill") and args and isinstance(args[0], int):
         refuse_larger(args[0])
+    if method in _SLOW_WITH_LONG and any(isinstance(arg, str) and len(arg) > MAX_NEEDLE for arg in args):
+        raise TemplateError(f"the chat template calls {method} with more than {MAX_NEEDLE} characters")
     if method == "join" and len(args) == 1:
         items = list(args[0])
         if not all(isinstance(item, str) for item in items):
@@ -164,6 +170,21 @@ def _call_str(text: str, method: str, function: Callable[..., Any], args: Any, k
     if method == "format":
         check_braces(text, args, kwargs)
     return function(*args, **kwargs)
+
+
+def _make_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+    pairs = args[0] if args else ()
+    if not isinstance(pairs, dict):
+        pairs = list(itertools.islice(pairs, MAX_KEYS + 1))
+        if len(pairs) > MAX_KEYS:
+            raise TemplateError(f"the chat template makes a dictionary of more than {MAX_KEYS:,} entries")
+    return dict(pairs, **kwargs)
+
+
+def _range(*args: int) -> range:
+    if any(arg.bit_length() > MAX_INT_BITS for arg in args):
+        raise TemplateError("the chat template computes with absurdly large numbers; it was stopped")
+    return safe_range(*args)
 
 
 def _finalize(value: Any) -> Any:

@@ -45,6 +45,7 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, facts: TokenizerFacts) -> None:
         self._backend = backend
         self.facts = facts
+        self._added = frozenset(backend.get_added_tokens_decoder())
         self._bytes = _BYTE_LEVEL if _is_byte_level(backend) else None
 
     @classmethod
@@ -93,14 +94,6 @@ class Tokenizer:
         if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             return bytes([int(token[3:5], 16)])
         return token.replace("▁", " ").encode()
-
-    @property
-    def _added(self) -> frozenset[int]:
-        cached: frozenset[int] | None = self.__dict__.get("_added_ids")
-        if cached is None:
-            cached = frozenset(self._backend.get_added_tokens_decoder())
-            self.__dict__["_added_ids"] = cached
-        return cached
 
 
 def _is_byte_level(backend: tokenizers.Tokenizer) -> bool:

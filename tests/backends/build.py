@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,10 +43,12 @@ def checkpoint(name: str) -> Path:
     return CASES[name].make(directory, golden(name).seed)
 
 
-def build(source: Path, out: Path, quant: str, context: int = CONTEXT) -> Built:
+def build(
+    source: Path, out: Path, quant: str, context: int = CONTEXT, adapters: Sequence[Path] = ()
+) -> Built:
     """Build `source` into the new directory `out`."""
     out.mkdir(parents=True)
-    with Checkpoint.open(source) as opened:
+    with Checkpoint.open(source, adapters=adapters) as opened:
         plan = BuildPlan("x86-64", quant, context)
         assert backend.refuse(opened.config, plan) is None
         return backend.build(opened, plan, out, lambda done, total: None)

@@ -19,7 +19,7 @@ from edgellm.checkpoint.checkpoint import Checkpoint
 from edgellm.errors import CheckpointError
 from tests.backends.build import build, checkpoint, generate, model
 from tests.golden.cases import CONTEXT, golden
-from tests.make_checkpoints import make_checkpoint
+from tests.make_checkpoints import make_checkpoint, random_tensors, write_safetensors, write_tensors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -97,14 +97,43 @@ def test_progress_reaches_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_nan_weight_stops_the_build(tmp_path: Path) -> None:
-    from tests.make_checkpoints import random_tensors, write_tensors
-
     directory = make_checkpoint(tmp_path / "bad", "llama")
     tensors = random_tensors("llama", json.loads((directory / "config.json").read_text()), 0)
     tensors["model.layers.1.mlp.up_proj.weight"][7, 5] = np.nan
     write_tensors(directory, tensors, "F32")
     with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj\.weight holds a NaN"):
         build(directory, tmp_path / "out", "int8")
+
+
+def test_an_adapter_is_in_the_built_weights(tmp_path: Path) -> None:
+    """Built with an adapter and built from weights merged beforehand: the same file."""
+    source = make_checkpoint(tmp_path / "base", "phi3", num_hidden_layers=2, pad_token_id=0)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    rng = np.random.default_rng(5)
+    pairs = {"self_attn.qkv_proj": (64, 128), "mlp.down_proj": (96, 64)}
+    tensors: dict[str, np.ndarray] = {}
+    config = json.loads((source / "config.json").read_text())
+    merged = random_tensors("phi3", config, 0)
+    for layer in range(2):
+        for module, (inputs, outputs) in pairs.items():
+            a = rng.integers(-3, 4, (4, inputs)).astype(np.float32) / 64  # exact in float32 in any order
+            b = rng.integers(-3, 4, (outputs, 4)).astype(np.float32) / 64
+            name = f"model.layers.{layer}.{module}"
+            tensors[f"base_model.model.{name}.lora_A.weight"] = a
+            tensors[f"base_model.model.{name}.lora_B.weight"] = b
+            merged[f"{name}.weight"] = merged[f"{name}.weight"] + 2 * b @ a
+    write_safetensors(adapter / "adapter_model.safetensors", tensors)
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none"}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    beforehand = make_checkpoint(tmp_path / "merged", "phi3", num_hidden_layers=2, pad_token_id=0)
+    write_tensors(beforehand, merged, "F32")
+    build(source, tmp_path / "with", "int8", adapters=[adapter])
+    build(beforehand, tmp_path / "before", "int8")
+    build(source, tmp_path / "without", "int8")
+    with_adapter = files(tmp_path / "with")["model.bin"]
+    assert with_adapter == files(tmp_path / "before")["model.bin"]
+    assert with_adapter != files(tmp_path / "without")["model.bin"]
 
 
 def test_longrope_takes_one_table_for_the_whole_context() -> None:
@@ -168,6 +197,15 @@ def test_a_missing_library_is_named_with_the_command(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'edgellm[ctranslate2]'" in (get_backend("ctranslate2").missing() or "")
+
+
+def test_an_old_library_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.6.0")
+    assert "ctranslate2 4.6.0 is too old; pip install" in (get_backend("ctranslate2").missing() or "")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.10.0rc1")
+    assert get_backend("ctranslate2").missing() is None
 
 
 # -- memory

@@ -12,7 +12,7 @@ from edgellm.bench.cases import Case, Sample, prompt_ids, tokens_per_second
 from tests.cli.running import edgellm
 from tests.support import require
 
-SMALL = ("--batch", "1,2", "--prompt", "16", "--new", "4", "--threads", "1", "--rounds", "2")
+SMALL = ("--batch", "1,2", "--prompt", "16", "--new", "24", "--threads", "1", "--rounds", "2")
 
 
 def test_lines_have_the_fields_of_the_contract(demo_bundle: Path) -> None:

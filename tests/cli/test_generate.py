@@ -49,10 +49,8 @@ def test_jsonl_answers_equal_those_alone_in_input_order(demo_bundle: Path, tmp_p
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [a["index"] for a in answers] == list(range(len(requests)))
     for i in (0, 9, 14):
-        alone = edgellm(
-            "generate", demo_bundle, "--prompt", prompts[i], "--max-tokens", str(4 + i % 7), "--temperature", "0",
-            "--json",
-        )  # fmt: skip
+        limit = ("--max-tokens", str(4 + i % 7), "--temperature", "0")
+        alone = edgellm("generate", demo_bundle, "--prompt", prompts[i], *limit, "--json")
         assert answers[i]["token_ids"] == json.loads(alone.stdout)["token_ids"]
     assert "." not in answers[3]["text"]
 

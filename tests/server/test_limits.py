@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 import openai
 import pytest
 
+import edgellm
+from edgellm.resources import data_dir
 from tests.server.serving import Api, Process, serve, serve_here
 
 CHAT = "/v1/chat/completions"
@@ -180,6 +183,19 @@ def test_a_full_queue_gets_429_with_a_time_to_come_back(bundle: Path) -> None:
         assert api.metrics()['edgellm_requests_total{endpoint="completions",outcome="queue_full"}'] == 2
         # With the settings as they are and room again, the same request is taken.
         assert client.completions.create(**settings).usage.completion_tokens == 200
+
+
+def test_a_base_model_continues_texts_and_refuses_chats(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(data_dir("models") / "demo", base, ignore=shutil.ignore_patterns("*.jinja", "*.py"))
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    bundle = edgellm.build(base, out=tmp_path / "bundle").path
+    with serve_here(bundle) as (api, _):
+        status, error = api.error("POST", CHAT, BODY)
+        assert status == 400 and "/v1/completions" in error["message"] and error["param"] == "messages"
+        assert api.call("POST", "/v1/completions", {"prompt": "Hi", "max_tokens": 2})[0] == 200
 
 
 def test_token_ids_outside_the_vocabulary_are_refused(server: Process) -> None:

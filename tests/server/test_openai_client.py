@@ -173,6 +173,21 @@ def test_the_asynchronous_client(server: Process, plain: Any) -> None:
     assert whole.choices[0].message.content == text == plain.choices[0].message.content
 
 
+def test_a_setting_that_the_backend_cannot_honour_is_refused_by_name(
+    client: OpenAI, server: Process, plain: Any
+) -> None:
+    for settings, name in (
+        ({"logit_bias": {"5": -100}}, "logit_bias"),
+        ({"extra_body": {"min_p": 0.2}}, "min_p"),
+        ({"logprobs": True, "top_logprobs": 2}, "logprobs"),
+    ):
+        with pytest.raises(openai.BadRequestError, match="ctranslate2 backend") as refused:
+            ask(client, server.model, **settings)
+        assert refused.value.param == name
+    off = ask(client, server.model, logit_bias={}, extra_body={"min_p": 0})
+    assert off.choices[0].message.content == plain.choices[0].message.content
+
+
 def test_log_probabilities_where_the_executor_gives_them(client: OpenAI, server: Process) -> None:
     try:
         found = ask(client, server.model, logprobs=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
+from edgellm.backends.ctranslate2.window import active_window
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.errors import MissingDependencyError, UsageError
 
@@ -20,6 +22,7 @@ QUANTS = ("int8", "fp32")
 DEFAULT_MAX_BATCH = 16
 DEFAULT_WORKERS = 2
 _INSTALL = "pip install 'edgellm[ctranslate2]'"
+_OLDEST = (4, 8, 5)
 _RUNTIME_BYTES = 160 << 20
 """Measured: interpreter, libraries and small buffers with a model of a few megabytes loaded."""
 
@@ -46,6 +49,9 @@ class CTranslate2Backend:
         """What to install before this works; None if ready."""
         if importlib.util.find_spec("ctranslate2") is None:
             return f"the CTranslate2 backend needs the package ctranslate2: {_INSTALL}"
+        version = importlib.metadata.version("ctranslate2")
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < _OLDEST:
+            return f"ctranslate2 {version} is too old; {_INSTALL} installs one that works"
         return None
 
     def build(self, checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progress) -> Built:
@@ -98,7 +104,6 @@ def load_directory(
     """An executor over what `build` wrote into `directory` for `context` tokens."""
     from edgellm.backends.cpu import compute_threads
     from edgellm.backends.ctranslate2.executor import CTranslate2Executor
-    from edgellm.backends.ctranslate2.window import active_window
 
     return CTranslate2Executor(
         directory,
@@ -119,9 +124,10 @@ def kv_bytes_per_token(config: ModelConfig) -> int:
 
 def prefill_bytes(config: ModelConfig, context: int) -> int:
     """Buffers of one layer while a prompt that fills the context goes in: scores, MLP, projections."""
-    scores = config.num_heads * context * context
+    tokens = active_window(config, context) or context  # no more go in at once
+    scores = config.num_heads * tokens * tokens
     per_token = 3 * config.intermediate_size + 4 * config.hidden_size
-    return 4 * (scores + per_token * context)
+    return 4 * (scores + per_token * tokens)
 
 
 backend = CTranslate2Backend()

@@ -137,7 +137,7 @@ class _Converter:
             return weight
 
         # An adapter is merged into whole matrices.
-        return Block(rows, read, chunk=rows if self._checkpoint.adapters else None)
+        return Block(rows, read, chunk=rows if self._weights.adapted(name) else None)
 
     def _done(self, size: int) -> Callable[[], None]:
         def done() -> None:
