@@ -98,10 +98,9 @@ class Maddubs8:
     def step(self, total: Value, weights: Value, activations: Value) -> Value:
         bytes_, words = f"int8x{4 * self.lanes}", f"int16x{2 * self.lanes}"
         signed = T.reinterpret(bytes_, bind(weights ^ fill_int(-0x7F7F7F80, self.lanes)))
-        magnitude = call(bytes_, "llvm.abs", signed, T.bool(False))
-        turned = call(
-            bytes_, "llvm.x86.avx2.psign.b", T.reinterpret(bytes_, fill(activations, self.lanes)), signed
-        )
+        magnitude = call(bytes_, "llvm.x86.avx2.psign.b", signed, signed)
+        spread = T.reinterpret(bytes_, fill(activations, self.lanes))
+        turned = call(bytes_, "llvm.x86.avx2.psign.b", spread, signed)
         pairs = call(words, "llvm.x86.avx2.pmadd.ub.sw", magnitude, turned)
         ones = T.Broadcast(T.int16(1), 2 * self.lanes)
         return bind(total + call(f"int32x{self.lanes}", "llvm.x86.avx2.pmadd.wd", pairs, ones))

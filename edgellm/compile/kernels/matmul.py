@@ -25,6 +25,7 @@ from edgellm.compile.kernels.vector import (
     Register,
     Value,
     bind,
+    erf,
     exp,
     fill,
     fill_int,
@@ -238,7 +239,7 @@ def matmul_gated(
 
 
 def activate(kind: str, x: Value, lanes: int) -> Value:
-    """silu(x), or gelu by its tanh form."""
+    """silu(x), gelu(x), or gelu by its tanh form."""
     one = fill(1.0, lanes)
     if kind == "silu":
         return bind(x / (one + exp(bind(-x), lanes)))
@@ -247,6 +248,9 @@ def activate(kind: str, x: Value, lanes: int) -> Value:
         cube = bind(x * x * x)
         u = bind(fill(1.5957691216057308, lanes) * (x + fill(0.044715, lanes) * cube))
         return bind(x / (one + exp(bind(-u), lanes)))
+    if kind == "gelu":
+        half = bind(x * fill(0.5, lanes))
+        return bind(half + half * erf(bind(x * fill(0.7071067811865476, lanes)), lanes))
     raise ValueError(kind)
 
 

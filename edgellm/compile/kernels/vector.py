@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx import Shuffle
+from tvm.tirx import Shuffle, Var
 from tvm.tirx.script.builder import ir as T
 
 Value = Any
@@ -113,6 +113,18 @@ def exp(value: Value, lanes: int) -> Value:
     return bind(T.Select(value < fill(-87.0, lanes), fill(0.0, lanes), result * power))
 
 
+def erf(value: Value, lanes: int) -> Value:
+    """The error function (Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7)."""
+    dtype = f"float32x{lanes}"
+    size = call(dtype, "llvm.fabs", value)
+    t = bind(fill(1.0, lanes) / fma(fill(0.3275911, lanes), size, fill(1.0, lanes), lanes))
+    series = fill(1.061405429, lanes)
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = fma(series, t, fill(coefficient, lanes), lanes)
+    rest = bind(series * t * exp(bind(-(size * size)), lanes))
+    return call(dtype, "llvm.copysign", bind(fill(1.0, lanes) - rest), value)
+
+
 class Register:
     """A vector variable, kept in a register when `buffer` is only used at constant places."""
 
@@ -155,7 +167,7 @@ class Kernel:
 
     def size(self, name: str) -> Value:
         """A symbolic size, taken from the shapes of arguments."""
-        return T.var("int64", name)
+        return Var(name, "int64")
 
     def __exit__(self, *error: Any) -> None:
         self._frame.__exit__(*error)
