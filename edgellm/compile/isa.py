@@ -48,7 +48,7 @@ _V3 = ("+avx2", "+fma", "+f16c", "+bmi2")
 X86_64 = (
     Isa(
         "avx512vnni", _X86, "icelake-server",
-        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni", 12,
+        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni", 6,
     ),
     Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4),
     Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4),

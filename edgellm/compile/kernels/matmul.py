@@ -33,12 +33,17 @@ from edgellm.compile.kernels.vector import (
     fma,
     halves,
     load,
+    prefetch,
     registers,
     store,
     to_float,
 )
 from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
 
+
+
+PREFETCH = 12288
+"""Bytes ahead at which weights are asked for."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Tile:
             base = bind(block * (runs * shape.run_bytes))
             with T.serial(runs) as run:
                 at = bind(base + run * shape.run_bytes)
+                for line in range(shape.run_bytes // 64):
+                    prefetch(self.w, at + PREFETCH + line * 64)
                 for half in range(2):
                     self._group(sums, parts, at, first, run, half, rows)
             for (m, p), total in sums.items():
