@@ -72,11 +72,13 @@ class CohortLoop:
                 sequence.cancelled = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread is not threading.current_thread():  # garbage can be collected in any thread
+                thread.join()
 
     def _run(self) -> None:
         while (cohort := self._take()) is not None:
             self._generate(cohort)
+            del cohort  # an idle loop keeps no finished sequence (and its engine) alive
 
     def _take(self) -> list[Sequence] | None:
         """Wait for requests, take the oldest and those that fit to it; None when closing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
@@ -93,6 +94,8 @@ class Engine:
         )
         self._lock = threading.Lock()
         self._closed = False
+        # Also when a program ends, or drops its engine, without having closed it.
+        self._release = weakref.finalize(self, _release, self._loop, executor)
 
     @property
     def mode(self) -> str:
@@ -283,8 +286,7 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-        self._loop.close()
-        self.executor.close()
+        self._release()
 
     def __enter__(self) -> Engine:
         return self
@@ -293,3 +295,8 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _release(loop: StepLoop | CohortLoop, executor: Executor) -> None:
+    loop.close()
+    executor.close()

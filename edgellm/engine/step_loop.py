@@ -51,19 +51,24 @@ class StepLoop:
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join()
+        if self._thread is not threading.current_thread():  # garbage can be collected in any thread
+            self._thread.join()
 
     def _run(self) -> None:
         while self._collect():
-            if chunks := self.scheduler.schedule():
-                try:
-                    logits = self._executor.step(self._pack(chunks))
-                    self.steps += 1
-                    self._advance(chunks, logits)
-                except Exception as error:
-                    self._fail_running(error)
+            self._step()
         for sequence in [*self.scheduler.running, *self.scheduler.waiting, *self._arrived]:
             sequence.finish("cancelled")
+
+    def _step(self) -> None:
+        # A method of its own, so that an idle loop keeps no finished sequence (and its engine) alive.
+        if chunks := self.scheduler.schedule():
+            try:
+                logits = self._executor.step(self._pack(chunks))
+                self.steps += 1
+                self._advance(chunks, logits)
+            except Exception as error:
+                self._fail_running(error)
 
     def _collect(self) -> bool:
         """Take arrivals in and cancelled sequences out; wait while idle. False when closing."""

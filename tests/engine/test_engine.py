@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -189,4 +192,28 @@ def test_the_step_mode_runs_under_the_same_engine(demo_bundle: Path) -> None:
         with pytest.raises(ExecutorError, match="lost device"):
             engine.submit([1]).result()
         assert engine.stats().failed == 1
+    assert executor.closed
+
+
+def test_a_program_that_never_closes_its_engine_ends_cleanly(demo_bundle: Path) -> None:
+    program = (
+        "import sys, edgellm\n"
+        "engine = edgellm.Engine(sys.argv[1])\n"
+        "engine.generate(['Hello!'] * 3, max_tokens=3, ignore_eos=True)\n"
+        "unread = engine.submit(engine.encode_prompt('Hello!'), engine.params(ignore_eos=True))\n"
+    )
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(demo_bundle)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_dropped_engine_frees_its_executor(demo_bundle: Path) -> None:
+    vocab = Bundle.open(demo_bundle).manifest.model.vocab_size
+    executor = NumpyExecutor(vocab_size=vocab)
+    engine = Engine(demo_bundle, executor=executor)
+    engine.submit([1, 2], engine.params(max_tokens=2)).result()
+    del engine
+    gc.collect()
     assert executor.closed

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgellm.backends.ctranslate2.allocator import keep_freed_memory
 from edgellm.backends.ctranslate2.first_token import draw_first_token
 from edgellm.backends.ctranslate2.passes import Feed, all_forced, at_once, one_forced
 from edgellm.backends.ctranslate2.seeding import WorkerGenerator, find_generator
@@ -70,6 +71,7 @@ class CTranslate2Executor:
             raise BundleError(
                 f"CTranslate2 cannot load {directory}: {error}; build the bundle again"
             ) from None
+        keep_freed_memory()  # after loading, whose own buffers may well be returned
         self._library = _Library(generator)
         # At the interpreter's exit too: a worker thread that still holds a callback then aborts the process.
         self._close = weakref.finalize(self, self._library.close)
