@@ -64,7 +64,10 @@ class _Graph:
         if c.local_rope is not None:
             ropes += [tensor((self.context, c.local_rope.dim // 2), float32)] * 2
         heads = self._heads(0)
-        layer = [tensor(heads.key_shape(self.blocks), "float16"), tensor(heads.value_shape(self.blocks), "float16")]
+        layer = [
+            tensor(heads.key_shape(self.blocks), "float16"),
+            tensor(heads.value_shape(self.blocks), "float16"),
+        ]
         weights = [
             tensor((p.nbytes(self.bits),), "uint8") if p.kind == "matrix" else tensor((p.rows,), float32)
             for p in parameters(c)
@@ -81,7 +84,9 @@ class _Graph:
                 [self.builder.emit(relax.TupleGetItem(pack, i)) for i in range(len(pack.ty.fields))]
                 for pack in packs
             ]
-            self.inputs = dict(zip(("ids", "positions", "slots", "items", "tables", "rows"), inputs, strict=True))
+            self.inputs = dict(
+                zip(("ids", "positions", "slots", "items", "tables", "rows"), inputs, strict=True)
+            )
             self.ropes, self.cache = fields[0], fields[1]
             self.weights = {p.name: value for p, value in zip(parameters(c), fields[2], strict=True)}
             self.builder.emit_func_output(self._forward())
@@ -114,7 +119,9 @@ class _Graph:
         keys, values = self.cache[2 * layer : 2 * layer + 2]
         h = self._norm(x, f"layers.{layer}.input_norm")
         bias = self.weights.get(f"layers.{layer}.qkv_bias")
-        qkv = self._matmul("qkv", h, self._weight(layer, "qkv"), padded(heads.qkv, 16), c.hidden_size, bias=bias)
+        qkv = self._matmul(
+            "qkv", h, self._weight(layer, "qkv"), padded(heads.qkv, 16), c.hidden_size, bias=bias
+        )
         local = slides and c.local_rope is not None
         scale = c.attention_scale if c.attention_scale is not None else c.head_dim**-0.5
         norms = [self._weight(layer, "q_norm"), self._weight(layer, "k_norm")] if c.qk_norm else []
@@ -178,7 +185,11 @@ class _Graph:
 
     def _quantize(self, x: Var, width: int) -> list[Var]:
         return self._quantized(
-            f"quantize{width}", lambda name: quantize_rows(self.isa, width, name, zero=self.zero), [x], self.n, width
+            f"quantize{width}",
+            lambda name: quantize_rows(self.isa, width, name, zero=self.zero),
+            [x],
+            self.n,
+            width,
         )
 
     def _matmul(

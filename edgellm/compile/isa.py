@@ -54,6 +54,8 @@ X86_64 = (
     Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4),
 )  # fmt: skip
 ARM64 = (
-    Isa("dotprod", "aarch64-unknown-linux-gnu", "generic", ("+neon", "+dotprod", "+fullfp16"), 128, "sdot", 4),
+    Isa(
+        "dotprod", "aarch64-unknown-linux-gnu", "generic", ("+neon", "+dotprod", "+fullfp16"), 128, "sdot", 4
+    ),
 )
 ISAS = {"x86-64": X86_64, "arm64": ARM64}

@@ -50,7 +50,9 @@ def parameters(config: ModelConfig) -> list[Parameter]:
     def vector(name: str, rows: int, *sources: str, interleaved: bool = False, source_rows: int = 0) -> None:
         result.append(Parameter(name, sources, "vector", rows, 0, interleaved, source_rows))
 
-    def matrix(name: str, rows: int, columns: int, *sources: str, interleaved: bool = False, source_rows: int = 0) -> None:
+    def matrix(
+        name: str, rows: int, columns: int, *sources: str, interleaved: bool = False, source_rows: int = 0
+    ) -> None:
         result.append(
             Parameter(name, sources, "matrix", rows, padded(columns, RUN), interleaved, source_rows)
         )
@@ -86,7 +88,9 @@ def parameters(config: ModelConfig) -> list[Parameter]:
             vector(f"{at}.post_mlp_norm", c.hidden_size, f"{at}.post_mlp_norm.weight")
     vector("norm", c.hidden_size, "norm.weight")
     if not c.tie_word_embeddings:
-        result.append(Parameter("lm_head", ("lm_head.weight",), "matrix", padded(c.vocab_size, BLOCK), hidden))
+        result.append(
+            Parameter("lm_head", ("lm_head.weight",), "matrix", padded(c.vocab_size, BLOCK), hidden)
+        )
     return result
 
 

@@ -38,7 +38,9 @@ def dequantized(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return values.reshape(codes.shape)
 
 
-def random_weights(rng: np.random.Generator, rows: int, columns: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def random_weights(
+    rng: np.random.Generator, rows: int, columns: int, bits: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Codes int8[rows, columns] over their whole range, and fp16 scales."""
     low, high = (-8, 8) if bits == 4 else (-127, 128)
     scales = (rng.standard_normal((rows, columns // 32)) * 0.01).astype(np.float16)

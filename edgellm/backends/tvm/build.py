@@ -80,7 +80,9 @@ def _quantized(checkpoint: Checkpoint, source: str, parameter: Parameter, bits: 
         pieces.append(pack(codes, scales, bits))
     if missing := (parameter.source_rows or padded(rows, BLOCK)) - padded(rows, BLOCK):
         shape = (missing, parameter.columns)
-        pieces.append(pack(np.zeros(shape, np.int8), np.zeros((missing, parameter.columns // 32), np.float16), bits))
+        pieces.append(
+            pack(np.zeros(shape, np.int8), np.zeros((missing, parameter.columns // 32), np.float16), bits)
+        )
     return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
 

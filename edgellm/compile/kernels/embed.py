@@ -33,7 +33,12 @@ def embed(shape: MatmulShape, width: int, name: str, *, factor: float) -> Any:
                 with T.serial(lines) as line, T.serial(4) as i:
                     byte = bind(w[at + 64 + (half * lines + line) * 64 + lane * 4 + i])
                     if shape.bits == 8:
-                        store(out, bind(to + line * 4 + i), (T.cast(byte, "float32") - T.float32(128)) * scale, 1)
+                        store(
+                            out,
+                            bind(to + line * 4 + i),
+                            (T.cast(byte, "float32") - T.float32(128)) * scale,
+                            1,
+                        )
                     else:
                         low, high = byte & T.uint8(15), byte >> T.uint8(4)
                         place = bind(to + line * 4 + i)

@@ -41,7 +41,6 @@ from edgellm.compile.kernels.vector import (
 from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
 
 
-
 PREFETCH = 12288
 """Bytes ahead at which weights are asked for."""
 
@@ -151,9 +150,7 @@ def block_group(blocks: int, at_most: int = 4) -> int:
     return next(size for size in range(at_most, 0, -1) if blocks % size == 0)
 
 
-def matmul(
-    isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, bias: bool = False
-) -> Any:
+def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, bias: bool = False) -> Any:
     """out[n, outputs] = x · w (+ bias) (+ residual).
 
     Arguments: codes int8[n * inputs], scales float32[n * groups], corrections int32[n * groups],

@@ -18,7 +18,6 @@ from edgellm.compile.kernels.vector import (
 from edgellm.quantize.cpu_layout import GROUP, RUN, padded
 
 
-
 def quantize_group(
     values: list[Value],
     lanes: int,

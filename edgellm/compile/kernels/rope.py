@@ -95,7 +95,14 @@ class _Turn:
         self._isa, self._heads, self._cosines, self._sines, self._eps = isa, heads, cosines, sines, eps
 
     def __call__(
-        self, source: Buffer, at: Value, out: Buffer, to: Value, position: Value, norm: Buffer | None, scale: float
+        self,
+        source: Buffer,
+        at: Value,
+        out: Buffer,
+        to: Value,
+        position: Value,
+        norm: Buffer | None,
+        scale: float,
     ) -> None:
         dim, half = self._heads.dim, self._heads.rotary_dim // 2
         factor: Value = T.float32(scale)

@@ -23,7 +23,9 @@ def test_int8_logits_are_close_to_the_reference(name: str) -> None:
 def test_instruction_sets_agree(isa: object, quant: str) -> None:
     reference = golden("llama")
     sequence = reference.prompt + reference.tokens
-    first, other = (Sequences(executor("llama", quant, one.name)).step({0: sequence})[0] for one in (HERE[0], isa))
+    first, other = (
+        Sequences(executor("llama", quant, one.name)).step({0: sequence})[0] for one in (HERE[0], isa)
+    )
     assert 0 <= _error(other, first) < 0.02
 
 
