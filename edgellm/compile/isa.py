@@ -20,7 +20,9 @@ class Isa:
         triple, cpu, features: LLVM's names.
         bits: width of a vector register.
         dot: how four int8 products are summed, see `kernels.dot`.
-        rows: rows of activations that one tile of a matrix product keeps in registers.
+        rows: rows of activations in one tile of a matrix product.
+        blocks: blocks of 16 outputs in such a tile.
+        vectors: sums of a tile that fit into registers beside what else it needs.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Isa:
     bits: int
     dot: DotKind
     rows: int
+    blocks: int
+    vectors: int
 
     @property
     def lanes(self) -> int:
@@ -48,14 +52,15 @@ _V3 = ("+avx2", "+fma", "+f16c", "+bmi2")
 X86_64 = (
     Isa(
         "avx512vnni", _X86, "icelake-server",
-        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni", 6,
+        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni", 6, 2, 12,
     ),
-    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4),
-    Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4),
+    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 4),
+    Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4),
 )  # fmt: skip
 ARM64 = (
     Isa(
-        "dotprod", "aarch64-unknown-linux-gnu", "generic", ("+neon", "+dotprod", "+fullfp16"), 128, "sdot", 4
+        "dotprod", "aarch64-unknown-linux-gnu", "generic", ("+neon", "+dotprod", "+fullfp16"), 128, "sdot",
+        4, 1, 12,
     ),
-)
+)  # fmt: skip
 ISAS = {"x86-64": X86_64, "arm64": ARM64}

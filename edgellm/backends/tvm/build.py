@@ -29,6 +29,8 @@ _ROWS = 1 << 11
 def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progress) -> None:
     """Write weights, index and one library for each instruction set of the target into `out`."""
     from edgellm.compile.graph import build_graph
+    from edgellm.compile.kernels.attention import item_tokens
+    from edgellm.compile.kernels.rope import Heads
     from edgellm.compile.pipeline import compile_graph
 
     bits = BITS[plan.quant]
@@ -43,7 +45,10 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
     for isa in isas:
         module = build_graph(checkpoint.config, isa, bits, max_tokens=STEP_TOKENS)
         compile_graph(module, isa, out / library_name(isa.name))
-    write_index(out, Index(tuple(isa.name for isa in isas), bits, STEP_TOKENS, tuple(writer.entries)))
+    config = checkpoint.config
+    heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim, config.rope.dim)
+    names = tuple(isa.name for isa in isas)
+    write_index(out, Index(names, bits, STEP_TOKENS, item_tokens(heads), tuple(writer.entries)))
 
 
 def _make(checkpoint: Checkpoint, parameter: Parameter, bits: int) -> NDArray[np.uint8] | Float32s:

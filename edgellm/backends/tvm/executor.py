@@ -81,9 +81,7 @@ class TvmExecutor:
         """The memory behind the tensors below."""
         self._packs = [[from_dlpack(array) for array in pack] for pack in self._arrays]
         self._packs = [tvm.runtime.convert(pack) for pack in self._packs]
-        group = config.num_heads // config.num_kv_heads
-        shared = next(size for size in range(min(group, 8), 0, -1) if group % size == 0)
-        self._item_tokens = max(1, 8 // shared)
+        self._item_tokens = index.item_tokens
 
     def step(self, step: StepInput) -> Float32s:
         """See `StepExecutor.step`."""

@@ -34,12 +34,14 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         isas: instruction sets with a library, best first. bits: of a weight.
-        step_tokens: tokens that one step may have. entries: the parameters, in the program's order.
+        step_tokens: tokens that one step may have. item_tokens: tokens of one work item of attention.
+        entries: the parameters, in the program's order.
     """
 
     isas: tuple[str, ...]
     bits: int
     step_tokens: int
+    item_tokens: int
     entries: tuple[Entry, ...]
 
 

@@ -41,14 +41,15 @@ from edgellm.quantize.cpu_layout import GROUP
 SPAN = 256
 ITEM_FIELDS = 4
 """An item: index of its first token in the step, number of tokens, sequence, position of the first token."""
+_MOST_ROWS = 16
 _MASKED = -1e30
 _LOWEST = -1e29
 """Where the running maximum starts: above masked scores, so that those come out as zeros."""
 
 
-def item_tokens(heads: Heads, isa_rows: int = 8) -> int:
+def item_tokens(heads: Heads) -> int:
     """Tokens an item may have."""
-    return max(1, isa_rows // _shared(heads))
+    return max(1, _MOST_ROWS // _shared(heads))
 
 
 def _shared(heads: Heads) -> int:
@@ -193,9 +194,18 @@ class _Attend:
         page = bind(T.cast(self.tables[table + block], "int64"))
         return bind((page * self.heads.kv_heads + kv_head) * (self.heads.dim * BLOCK_SIZE))
 
+    def _some_rows(self) -> list[range]:
+        """The rows in portions whose sums fit into registers."""
+        most = 16 if self.isa.bits != 256 else 8
+        return [range(start, min(start + most, self.count)) for start in range(0, self.count, most)]
+
     def _scores(self, page: Value, column: Value, start: Value, part: int) -> None:
+        for rows in self._some_rows():
+            self._scores_of(rows, page, column, start, part)
+
+    def _scores_of(self, rows: range, page: Value, column: Value, start: Value, part: int) -> None:
         lanes = self.isa.lanes
-        totals = registers("float32", lanes, self.count)
+        totals = registers("float32", lanes, len(rows))
         for total in totals:
             total.value = fill(0.0, lanes)
         step = 4
@@ -203,11 +213,11 @@ class _Attend:
             for d in range(step):
                 entry = bind(d4 * step + d)
                 key = to_float(load(self.keys, bind(page + entry * BLOCK_SIZE + part * lanes), lanes), lanes)
-                for row, total in enumerate(totals):
+                for row, total in zip(rows, totals, strict=True):
                     query = bind(self.q[self.rows.queries[row] + entry])
                     total.value = fma(fill(query, lanes), key, total.value, lanes)
         places = bind(T.Ramp(bind(start + column + part * lanes), 1, lanes))
-        for row, total in enumerate(totals):
+        for row, total in zip(rows, totals, strict=True):
             position = self.rows.positions[row]
             seen = places <= T.Broadcast(position, lanes)
             score = bind(T.Select(seen, total.value, fill(_MASKED, lanes)))
@@ -247,9 +257,16 @@ class _Attend:
         self, i: Value, table: Value, kv_head: Value, first_block: Value, last_block: Value, start: Value
     ) -> None:
         """Add the span's weighted values to entries i * lanes and following of every row."""
+        for rows in self._some_rows():
+            self._weigh_rows(rows, i, table, kv_head, first_block, last_block, start)
+
+    def _weigh_rows(
+        self, rows: range, i: Value, table: Value, kv_head: Value, first_block: Value, last_block: Value,
+        start: Value,
+    ) -> None:  # fmt: skip
         lanes, dim = self.isa.lanes, self.heads.dim
-        totals = registers("float32", lanes, self.count)
-        for row, total in enumerate(totals):
+        totals = registers("float32", lanes, len(rows))
+        for row, total in zip(rows, totals, strict=True):
             total.value = load(self.scratch, bind(self.outputs + row * dim + i * lanes), lanes)
         with T.serial(bind(last_block - first_block)) as j:
             block = bind(first_block + j)
@@ -259,8 +276,8 @@ class _Attend:
                 for p in range(4):
                     place = bind(p4 * 4 + p)
                     value = to_float(load(self.values, bind(page + place * dim + i * lanes), lanes), lanes)
-                    for row, total in enumerate(totals):
+                    for row, total in zip(rows, totals, strict=True):
                         weight = bind(self.scratch[row * SPAN + column + place])
                         total.value = fma(fill(weight, lanes), value, total.value, lanes)
-        for row, total in enumerate(totals):
+        for row, total in zip(rows, totals, strict=True):
             store(self.scratch, bind(self.outputs + row * dim + i * lanes), total.value, lanes)

@@ -41,6 +41,7 @@ from edgellm.compile.kernels.vector import (
 from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
 
 
+Emit = Callable[[int, int, int, Value], None]
 PREFETCH = 12288
 """Bytes ahead at which weights are asked for."""
 
@@ -68,70 +69,87 @@ class MatmulShape:
 
 
 class Tile:
-    """Code for `rows` activations × one block of 16 outputs."""
+    """Code for a few rows of activations × one or two blocks of 16 outputs."""
 
     def __init__(self, isa: Isa, shape: MatmulShape, w: Buffer, x: tuple[Buffer, ...]) -> None:
         self.isa, self.shape, self.w = isa, shape, w
         self.codes, self.scales, self.corrections = x
         self.parts = BLOCK // isa.lanes
+        self._dot = make_dot(isa, shape.bits)
 
-    def compute(self, block: Value, first: Value, rows: int, emit: Callable[[int, int, Value], None]) -> None:
-        """Sums of `rows` rows from `first` on; `emit(row, part, value)` receives each vector of `isa.lanes` outputs."""
+    def compute(self, block: Value, first: Value, rows: int, emit: Emit, blocks: int = 1) -> None:
+        """Sums of `rows` rows from `first` on with `blocks` blocks from `block` on.
+
+        `emit(row, block, part, value)` receives each vector of outputs; `part` counts the vectors of a block.
+        """
+        places = [(b, p) for b in range(blocks) for p in range(self.parts)]
+        # Narrow registers take the outputs of a block in parts, one after the other.
+        together = max(1, self.isa.vectors // rows)
+        for start in range(0, len(places), together):
+            self._sum(places[start : start + together], block, first, rows, emit)
+
+    def _sum(
+        self, places: list[tuple[int, int]], block: Value, first: Value, rows: int, emit: Emit
+    ) -> None:
         shape, lanes = self.shape, self.isa.lanes
         runs = shape.inputs // 64
-        # Narrow registers take the 16 outputs in parts, one after the other.
-        together = self.parts if rows * self.parts <= self.isa.rows else 1
-        for start in range(0, self.parts, together):
-            parts = range(start, start + together)
-            keys = [(m, p) for p in parts for m in range(rows)]
-            sums = dict(zip(keys, registers("float32", lanes, len(keys)), strict=True))
-            for total in sums.values():
-                total.value = fill(0.0, lanes)
-            base = bind(block * (runs * shape.run_bytes))
-            with T.serial(runs) as run:
-                at = bind(base + run * shape.run_bytes)
-                for line in range(shape.run_bytes // 64):
-                    prefetch(self.w, at + PREFETCH + line * 64)
-                for half in range(2):
-                    self._group(sums, parts, at, first, run, half, rows)
-            for (m, p), total in sums.items():
-                emit(m, p, total.value)
+        keys = [(m, *place) for place in places for m in range(rows)]
+        sums = dict(zip(keys, registers("float32", lanes, len(keys)), strict=True))
+        for total in sums.values():
+            total.value = fill(0.0, lanes)
+        base = bind(block * (runs * shape.run_bytes))
+        with T.serial(runs) as run:
+            at = {
+                b: bind(base + (b * runs + run) * shape.run_bytes) for b in dict.fromkeys(b for b, _ in places)
+            }
+            with T.If(first == 0), T.Then():
+                # Later rows find the weights in the cache.
+                for start in at.values():
+                    for line in range(shape.run_bytes // 64):
+                        prefetch(self.w, start + PREFETCH + line * 64)
+            for half in range(2):
+                self._group(sums, places, at, first, run, half, rows)
+        for (m, b, p), total in sums.items():
+            emit(m, b, p, total.value)
 
     def _group(
-        self, sums: dict[tuple[int, int], Register], parts: range, at: Value, first: Value, run: Value,
-        half: int, rows: int,
+        self, sums: dict[tuple[int, int, int], Register], places: list[tuple[int, int]], at: dict[int, Value],
+        first: Value, run: Value, half: int, rows: int,
     ) -> None:  # fmt: skip
-        shape, lanes = self.shape, self.isa.lanes
-        dot = make_dot(self.isa, shape.bits)
+        shape, lanes, dot = self.shape, self.isa.lanes, self._dot
         lines = 4 if shape.bits == 4 else 8
         group = [bind((first + m) * shape.groups + run * 2 + half) for m in range(rows)]
         corrections = [bind(self.corrections[group[m]]) for m in range(rows)]
-        totals = {(m, p): dot.begin(corrections[m]) for m, p in sums}
+        totals = {key: dot.begin(corrections[key[0]]) for key in sums}
         for line in range(lines):
-            for p in parts:
-                place = at + 64 + half * lines * 64 + line * 64 + p * 4 * lanes
-                word = bind(T.reinterpret(f"int32x{lanes}", load(self.w, place, 4 * lanes)))
-                if shape.bits == 8:
-                    self._step(dot, totals, word, group, p, line * 4, rows)
-                    continue
-                mask = fill_int(0x0F0F0F0F, lanes)
-                self._step(dot, totals, bind(word & mask), group, p, line * 4, rows)
-                high = bind((word >> fill_int(4, lanes)) & mask)
-                self._step(dot, totals, high, group, p, 16 + line * 4, rows)
-        for p in parts:
-            scale = halves(self.w, at + half * 32 + p * 2 * lanes, lanes)
+            words = {}
+            for b, p in places:
+                place = at[b] + 64 + half * lines * 64 + line * 64 + p * 4 * lanes
+                words[b, p] = bind(T.reinterpret(f"int32x{lanes}", load(self.w, place, 4 * lanes)))
+            if shape.bits == 8:
+                self._step(totals, words, group, line * 4)
+                continue
+            mask = fill_int(0x0F0F0F0F, lanes)
+            low = {place: bind(word & mask) for place, word in words.items()}
+            self._step(totals, low, group, line * 4)
+            high = {place: bind((word >> fill_int(4, lanes)) & mask) for place, word in words.items()}
+            self._step(totals, high, group, 16 + line * 4)
+        for b, p in places:
+            scale = halves(self.w, at[b] + half * 32 + p * 2 * lanes, lanes)
             for m in range(rows):
                 factor = bind(scale * fill(bind(self.scales[group[m]]), lanes))
-                ints = dot.end(totals[m, p], corrections[m])
-                sums[m, p].value = fma(to_float(ints, lanes), factor, sums[m, p].value, lanes)
+                ints = to_float(dot.end(totals[m, b, p], corrections[m]), lanes)
+                total = sums[m, b, p]
+                total.value = fma(ints, factor, total.value, lanes)
 
     def _step(
-        self, dot: Any, totals: dict[tuple[int, int], Value], word: Value, group: list[Value], part: int,
-        position: int, rows: int,
+        self, totals: dict[tuple[int, int, int], Value], words: dict[tuple[int, int], Value],
+        group: list[Value], position: int,
     ) -> None:  # fmt: skip
-        for m in range(rows):
-            four = load(self.codes, group[m] * GROUP + position, 4)
-            totals[m, part] = dot.step(totals[m, part], word, T.reinterpret("int32", four))
+        for m, row in enumerate(group):
+            four = T.reinterpret("int32", load(self.codes, row * GROUP + position, 4))
+            for (b, p), word in words.items():
+                totals[m, b, p] = self._dot.step(totals[m, b, p], word, four)
 
 
 def over_rows(n: Value, tile: int, body: Callable[[Value, int], None]) -> None:
@@ -171,9 +189,11 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
         out = flat(out)
         tile = Tile(isa, shape, w, x)
 
+        pair = isa.blocks if unit % isa.blocks == 0 else 1
+
         def one(first: Value, rows: int, block: Value) -> None:
-            def emit(m: int, part: int, value: Value) -> None:
-                column = bind(block * BLOCK + part * isa.lanes)
+            def emit(m: int, b_: int, part: int, value: Value) -> None:
+                column = bind((block + b_) * BLOCK + part * isa.lanes)
                 if b is not None:
                     value = bind(value + load(b, column, isa.lanes))
                 at = bind((first + m) * shape.outputs + column)
@@ -181,16 +201,13 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
                     value = bind(value + load(r, at, isa.lanes))
                 store(out, at, value, isa.lanes)
 
-            tile.compute(block, first, rows, emit)
+            tile.compute(block, first, rows, emit, pair)
 
         with T.parallel(blocks // unit) as i:
 
             def rows_of(first: Value, rows: int) -> None:
-                if unit == 1:
-                    one(first, rows, i)
-                else:
-                    with T.serial(unit) as j:
-                        one(first, rows, bind(i * unit + j))
+                with T.serial(unit // pair) as j:
+                    one(first, rows, bind(i * unit + j * pair))
 
             over_rows(n, isa.rows, rows_of)
     return k.function
@@ -219,15 +236,17 @@ def matmul_gated(
             scratch = T.alloc_buffer((isa.rows * 4 * BLOCK,), "float32", scope="local")
 
             def rows_of(first: Value, rows: int) -> None:
-                with T.serial(4) as j:
-                    block = bind(i * 4 + j)
+                with T.serial(4 // isa.blocks) as j:
+                    block = bind(i * 4 + j * isa.blocks)
 
-                    def emit(m: int, part: int, value: Value) -> None:
+                    def emit(m: int, b_: int, part: int, value: Value) -> None:
+                        place = bind((block + b_) * BLOCK + part * lanes)
                         if b is not None:
-                            value = bind(value + load(b, block * BLOCK + part * lanes, lanes))
-                        store(scratch, bind((m * 4 + j) * BLOCK + part * lanes), value, lanes)
+                            value = bind(value + load(b, place, lanes))
+                        column = bind((j * isa.blocks + b_) * BLOCK + part * lanes)
+                        store(scratch, bind(m * 4 * BLOCK + column), value, lanes)
 
-                    tile.compute(block, first, rows, emit)
+                    tile.compute(block, first, rows, emit, isa.blocks)
                 with T.serial(rows) as m:
                     # Blocks are gate, up, gate, up.
                     values = []
