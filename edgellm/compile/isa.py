@@ -1,6 +1,7 @@
 """The instruction sets that a CPU bundle carries code for, best first.
 
-A library is compiled for each; the one to load is chosen by `edgellm.backends.tvm.isa` from what the processor has.
+A library is compiled for each; the one to load is chosen by `edgellm.backends.tvm.isa` from what the
+processor has.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Isa:
     def target(self) -> dict[str, object]:
         """The argument of `tvm.target.Target`."""
         return {
-            "kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu, "mattr": list(self.features), "num-cores": 8
+            "kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu, "mattr": list(self.features),
+            "num-cores": 8,
         }  # fmt: skip
 
 
@@ -52,7 +54,8 @@ _V3 = ("+avx2", "+fma", "+f16c", "+bmi2")
 X86_64 = (
     Isa(
         "avx512vnni", _X86, "icelake-server",
-        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni", 6, 2, 12,
+        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni",
+        6, 2, 12,
     ),
     Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 4),
     Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4),

@@ -1,4 +1,6 @@
-"""The parameters of a CPU program: which of the checkpoint's tensors each is made of, and in which order they come."""
+"""The parameters of a CPU program: which of the checkpoint's tensors each is made of, and in which order
+they come.
+"""
 
 from __future__ import annotations
 

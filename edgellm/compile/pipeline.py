@@ -16,14 +16,16 @@ from edgellm.errors import EdgeLLMError
 
 PHASES: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
     ("calls", lambda: [
-        relax.transform.ToNonDataflow(), relax.transform.RemovePurityChecking(), relax.transform.CallTIRRewrite(),
+        relax.transform.ToNonDataflow(), relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
     ]),
     ("memory", lambda: [
         relax.transform.StaticPlanBlockMemory(), relax.transform.LowerAllocTensor(),
         relax.transform.KillAfterLastUse(),
     ]),
     ("runtime", lambda: [
-        relax.transform.LowerRuntimeBuiltin(), relax.transform.ComputePrimValue(), relax.transform.VMShapeLower(),
+        relax.transform.LowerRuntimeBuiltin(), relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
         relax.transform.AttachGlobalSymbol(),
     ]),
 )  # fmt: skip

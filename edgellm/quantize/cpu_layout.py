@@ -61,7 +61,7 @@ def pack(codes: NDArray[np.int8], scales: NDArray[np.float16], bits: int) -> NDA
     )
     if bits == 4:
         halves = unsigned.reshape(blocks, BLOCK, runs, 2, 2, 4, 4)
-        unsigned = halves[..., 0, :, :] | halves[..., 1, :, :] << 4
+        unsigned = np.bitwise_or(halves[..., 0, :, :], halves[..., 1, :, :] << np.uint8(4))
     lines = unsigned.reshape(blocks, BLOCK, runs, 2, -1, 4).transpose(0, 2, 3, 4, 1, 5)
     out[:, :, RUN:] = lines.reshape(blocks, runs, -1)
     return out

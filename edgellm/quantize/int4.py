@@ -2,8 +2,10 @@
 
     w[o, i] ≈ code[o, i] * scale[o, i // 32]        code in -8..7
 
-The scale of a group starts from its entry of largest magnitude, which becomes -8 exactly (so all sixteen codes are
-of use). A search then tries scales around it, and for each the best scale for the codes it rounds to (least squares);
+The scale of a group starts from its entry of largest magnitude, which becomes -8 exactly (so all sixteen
+codes are
+of use). A search then tries scales around it, and for each the best scale for the codes it rounds to (least
+squares);
 what gives the smallest squared error stays. Scales carry a sign, so the largest entry may have either.
 """
 

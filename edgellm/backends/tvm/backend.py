@@ -1,4 +1,6 @@
-"""The TVM backend: what it builds and loads. Heavy modules are imported only when something is built or loaded."""
+"""The TVM backend: what it builds and loads. Heavy modules are imported only when something is built or
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ class TvmBackend:
         if plan.quant not in QUANTS:
             return f"--quant {plan.quant} is not one of the TVM backend's on a CPU; the nearest is int8"
         if config.head_dim % _HEAD_MULTIPLE:
-            return f"head_dim {config.head_dim} is no multiple of {_HEAD_MULTIPLE}; --backend ctranslate2 takes any"
+            return (
+                f"head_dim {config.head_dim} is no multiple of {_HEAD_MULTIPLE}; "
+                "--backend ctranslate2 takes any"
+            )
         if config.hidden_size % 32:
             return f"hidden_size {config.hidden_size} is no multiple of 32; --backend ctranslate2 takes any"
         return None

@@ -101,8 +101,8 @@ class TvmExecutor:
             logits = self._forward(*(self._tensor(array) for array in arrays), *self._packs)
         except Exception as error:
             raise ExecutorError(f"a step failed in TVM: {error}") from error
-        result: Float32s = np.from_dlpack(logits)[: len(step.logits_rows), : self.limits.vocab_size]
-        return result
+        rows_of_all: Float32s = np.asarray(np.from_dlpack(logits), np.float32)
+        return rows_of_all[: len(step.logits_rows), : self.limits.vocab_size]
 
     def close(self) -> None:
         """Let go of the model's memory."""
@@ -114,8 +114,8 @@ class TvmExecutor:
 def _import_runtime(threads: int) -> Any:
     """TVM without its compiler, unless that is in use already (a process that has just built a bundle)."""
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-    # Read when the pool of the calling thread starts. Pinned threads would share cores with other programs' pins.
-    os.environ["TVM_NUM_THREADS"] = str(threads)
+    # Read when the pool of the calling thread starts. Pinned threads would share cores with other programs'
+    # pins. .environ["TVM_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TVM_BIND_THREADS", "0")
     import tvm
     import tvm.runtime.vm
@@ -132,7 +132,9 @@ def _zeros(shape: tuple[int, ...]) -> NDArray[np.float16]:
 
 
 def _rotary_tables(config: ModelConfig, built_context: int, context: int) -> list[Float32s]:
-    """cosines, sines float32[context, dim / 2] of full-attention layers, then of sliding ones if they differ."""
+    """cosines, sines float32[context, dim / 2] of full-attention layers, then of sliding ones if they
+    differ.
+    """
     tables: list[Float32s] = []
     for rope in (config.rope, config.local_rope):
         if rope is not None:

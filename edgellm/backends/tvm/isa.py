@@ -35,6 +35,6 @@ def pick_isa(names: Sequence[str], features: Collection[str] | None = None) -> s
             return name
     least = names[-1]
     raise UnsupportedError(
-        f"this processor lacks {', '.join(sorted(NEEDS[least] - has))}, which even the {least} code of this bundle "
-        "needs; build with --backend ctranslate2 instead"
+        f"this processor lacks {', '.join(sorted(NEEDS[least] - has))}, which even the {least} code of this "
+        "bundle needs; build with --backend ctranslate2 instead"
     )

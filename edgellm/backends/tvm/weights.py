@@ -62,7 +62,7 @@ class Writer:
         """Append a uint8 or float32 array."""
         self._file.seek(-(-self._file.tell() // ALIGNMENT) * ALIGNMENT)
         offset = self._file.tell()
-        self._file.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+        self._file.write(np.ascontiguousarray(values).tobytes())
         self.entries.append(Entry(name, str(values.dtype), offset, values.nbytes))  # type: ignore[arg-type]
 
 

@@ -1,10 +1,13 @@
 """Attention of a step's tokens over the paged cache: decodes and prompt chunks of many sequences in one call.
 
-Work comes as items: up to a few neighbouring tokens of one sequence. An item and a key/value head are one unit of
-parallel work; its rows are the item's tokens times the query heads that share the key/value head, so keys and values are read once
-for all of them. Context is taken in spans of 256 positions with a running maximum (Milakov and Gimelshein 2018,
-https://arxiv.org/abs/1805.02867). Spans begin at multiples of 256, and masked positions add exact zeros, so that a
-row's result does not depend on the other rows, nor on how a prompt was cut into chunks.
+Work comes as items: up to a few neighbouring tokens of one sequence. An item and a key/value head are one
+unit of
+parallel work; its rows are the item's tokens times the query heads that share the key/value head, so keys
+and values are read once
+for all of them. Context is taken in spans of 256 positions with a running maximum (Milakov and Gimelshein
+2018,
+https://arxiv.org/abs/1805.02867). Spans begin at multiples of 256, and masked positions add exact zeros, so
+that a row's result does not depend on the other rows, nor on how a prompt was cut into chunks.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ from edgellm.compile.kernels.vector import (
     bind,
     exp,
     fill,
-    fill_int,
     flat,
     fma,
     load,
@@ -151,8 +153,8 @@ class _Attend:
     """Code for one unit of work. `scratch` holds scores [rows, SPAN], outputs [rows, dim], maxima, sums."""
 
     def __init__(
-        self, isa: Isa, heads: Heads, window: int | None, rows: _Rows, q: Buffer, keys: Buffer, values: Buffer,
-        tables: Buffer, scratch: Buffer,
+        self, isa: Isa, heads: Heads, window: int | None, rows: _Rows, q: Buffer, keys: Buffer,
+        values: Buffer, tables: Buffer, scratch: Buffer,
     ) -> None:  # fmt: skip
         self.isa, self.heads, self.window, self.rows = isa, heads, window, rows
         self.q, self.keys, self.values, self.tables, self.scratch = q, keys, values, tables, scratch
@@ -227,7 +229,9 @@ class _Attend:
             store(self.scratch, bind(row * SPAN + column + part * lanes), score, lanes)
 
     def _soften(self, row: int, low: Value, high: Value) -> None:
-        """Scores of a span into weights relative to the new maximum; what is there already is scaled to it."""
+        """Scores of a span into weights relative to the new maximum; what is there already is scaled to
+        it.
+        """
         lanes, dim = self.isa.lanes, self.heads.dim
         peak, total = registers("float32", lanes, 2)
         steps = bind(T.floordiv(high - low, lanes))

@@ -110,7 +110,9 @@ class Maddubs8:
 
 
 class Sdot:
-    """NEON's signed dot product. A 4-bit code + 8 is a signed byte as it is; of 8 bits the top one is turned."""
+    """NEON's signed dot product. A 4-bit code + 8 is a signed byte as it is; of 8 bits the top one is
+    turned.
+    """
 
     dtype = "int32"
 

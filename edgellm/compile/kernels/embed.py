@@ -13,7 +13,9 @@ from edgellm.quantize.cpu_layout import BLOCK, GROUP
 
 
 def embed(shape: MatmulShape, width: int, name: str, *, factor: float) -> Any:
-    """out[n, width] = row of each token * factor. Arguments: token_ids int32[n], w uint8[...], out float32."""
+    """out[n, width] = row of each token * factor. Arguments: token_ids int32[n], w uint8[...], out
+    float32.
+    """
     lines = 4 if shape.bits == 4 else 8
     runs = shape.inputs // 64
     with Kernel(name) as k:

@@ -1,11 +1,12 @@
 """Quantized activations × quantized weights.
 
-Weights lie as `edgellm.quantize.cpu_layout` packs them: blocks of 16 outputs, in each one run of bytes per 64 inputs:
-32 fp16 scales (16 outputs for each of two groups), then the codes of the two groups, 4 inputs of 16 outputs to a
-64-byte line (with 4 bits: inputs 0-15 of a group in the low nibbles, 16-31 in the high ones).
+Weights lie as `edgellm.quantize.cpu_layout` packs them: blocks of 16 outputs, in each one run of bytes per
+64 inputs:
+32 fp16 scales (16 outputs for each of two groups), then the codes of the two groups, 4 inputs of 16 outputs
+to a 64-byte line (with 4 bits: inputs 0-15 of a group in the low nibbles, 16-31 in the high ones).
 
-Every output is one chain of fused multiply-adds over its groups in order, whatever tile its row is in: results do not
-depend on the other rows.
+Every output is one chain of fused multiply-adds over its groups in order, whatever tile its row is in:
+results do not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ from edgellm.compile.kernels.vector import (
     to_float,
 )
 from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
-
 
 Emit = Callable[[int, int, int, Value], None]
 PREFETCH = 12288
@@ -88,9 +88,7 @@ class Tile:
         for start in range(0, len(places), together):
             self._sum(places[start : start + together], block, first, rows, emit)
 
-    def _sum(
-        self, places: list[tuple[int, int]], block: Value, first: Value, rows: int, emit: Emit
-    ) -> None:
+    def _sum(self, places: list[tuple[int, int]], block: Value, first: Value, rows: int, emit: Emit) -> None:
         shape, lanes = self.shape, self.isa.lanes
         runs = shape.inputs // 64
         keys = [(m, *place) for place in places for m in range(rows)]
@@ -100,7 +98,8 @@ class Tile:
         base = bind(block * (runs * shape.run_bytes))
         with T.serial(runs) as run:
             at = {
-                b: bind(base + (b * runs + run) * shape.run_bytes) for b in dict.fromkeys(b for b, _ in places)
+                b: bind(base + (b * runs + run) * shape.run_bytes)
+                for b in dict.fromkeys(b for b, _ in places)
             }
             with T.If(first == 0), T.Then():
                 # Later rows find the weights in the cache.
@@ -218,8 +217,8 @@ def matmul_gated(
 ) -> Any:
     """activation(x · gate) * (x · up), quantized for the next product.
 
-    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales, corrections, w,
-    (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the result.
+    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales, corrections,
+    w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the result.
     `zero` is what the next product's weights are shifted by.
     """
     inner = shape.outputs // 2
@@ -278,7 +277,9 @@ def activate(kind: str, x: Value, lanes: int) -> Value:
 
 
 def activation_buffers(k: Kernel, n: Value, width: int, prefix: str = "") -> tuple[Buffer, ...]:
-    """Arguments of quantized activations: codes, scales, corrections; `width` is padded to a multiple of 64."""
+    """Arguments of quantized activations: codes, scales, corrections; `width` is padded to a multiple of
+    64.
+    """
     width = padded(width, RUN)
     groups = width // GROUP
     return (

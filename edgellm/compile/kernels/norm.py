@@ -104,7 +104,9 @@ def quantize_rows(isa: Isa, width: int, name: str, *, zero: int) -> Any:
 
 
 def inverse_rms(isa: Isa, x: Buffer, at: Value, width: int, eps: float) -> Value:
-    """1 / sqrt(mean of squares + eps) of `width` numbers of x from `at` on; `width` is a multiple of the lanes."""
+    """1 / sqrt(mean of squares + eps) of `width` numbers of x from `at` on; `width` is a multiple of the
+    lanes.
+    """
     (total,) = registers("float32", isa.lanes, 1)
     total.value = fill(0.0, isa.lanes)
     with T.serial(width // isa.lanes) as i:

@@ -32,7 +32,8 @@ def quantize_group(
     Args:
         values: the group's 32 numbers as vectors of `lanes`.
         zero: what the weights they meet are shifted by (see `dot`).
-        out: codes, scales, corrections, as flat buffers of rows of `width` numbers, padded to a multiple of 64.
+        out: codes, scales, corrections, as flat buffers of rows of `width` numbers, padded to a multiple of
+        64.
     """
     codes, scales, corrections = out
     largest = None

@@ -153,7 +153,9 @@ def registers(dtype: str, lanes: int, count: int) -> list[Register]:
 
 
 class Kernel:
-    """A function under construction: `with Kernel("name") as k: a = k.buffer(...); ...`, then `k.function`."""
+    """A function under construction: `with Kernel("name") as k: a = k.buffer(...); ...`, then
+    `k.function`.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name

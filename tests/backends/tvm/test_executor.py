@@ -31,7 +31,9 @@ def test_instruction_sets_agree(isa: object, quant: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "qwen2-sliding", "gemma3", "phi3-longrope-long"])
 def test_logits_do_not_depend_on_chunks_or_company(name: str) -> None:
-    """Random mixes of chunks and decodes of four sequences, bit for bit as each sequence at once and alone."""
+    """Random mixes of chunks and decodes of four sequences, bit for bit as each sequence at once and
+    alone.
+    """
     rng = np.random.default_rng(7)
     lengths = (88, 61, 17, 33)
     texts = [rng.integers(5, 380, length).tolist() for length in lengths]
