@@ -114,8 +114,8 @@ class TvmExecutor:
 def _import_runtime(threads: int) -> Any:
     """TVM without its compiler, unless that is in use already (a process that has just built a bundle)."""
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-    # Read when the pool of the calling thread starts. Pinned threads would share cores with other programs'
-    # pins. .environ["TVM_NUM_THREADS"] = str(threads)
+    # Read when the pool of the calling thread starts. Pinned threads could meet those of other programs.
+    os.environ["TVM_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TVM_BIND_THREADS", "0")
     import tvm
     import tvm.runtime.vm

@@ -217,8 +217,8 @@ def matmul_gated(
 ) -> Any:
     """activation(x · gate) * (x · up), quantized for the next product.
 
-    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales, corrections,
-    w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the result.
+    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales,
+    corrections, w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the result.
     `zero` is what the next product's weights are shifted by.
     """
     inner = shape.outputs // 2
