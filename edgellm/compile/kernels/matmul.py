@@ -42,6 +42,8 @@ from edgellm.compile.kernels.vector import (
 from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
 
 Emit = Callable[[int, int, int, Value], None]
+_FEW = 16
+"""Rows up to which memory, not arithmetic, decides."""
 PREFETCH = 12288
 """Bytes ahead at which weights are asked for."""
 
@@ -151,15 +153,30 @@ class Tile:
                 totals[m, b, p] = self._dot.step(totals[m, b, p], word, four)
 
 
-def over_rows(n: Value, tile: int, body: Callable[[Value, int], None]) -> None:
-    """Call `body(first, rows)` so that tiles of `tile` rows and one of the rest cover all `n` rows."""
+def over_rows(n: Value, isa: Isa, body: Callable[[Value, int, int], None]) -> None:
+    """Call `body(first, rows, blocks)` so that tiles of `isa.rows` rows and one of the rest cover all `n`.
+
+    Few rows take one block at a time: their time is that of reading weights, which is fastest in one stream.
+    """
+    tile = isa.rows
     whole = bind(T.floordiv(n, tile))
-    with T.serial(whole) as i:
-        body(bind(i * tile), tile)
+
+    def tiles(blocks: int) -> None:
+        with T.serial(whole) as i:
+            body(bind(i * tile), tile, blocks)
+
+    if isa.blocks == 1:
+        tiles(1)
+    else:
+        with T.If(n > _FEW):
+            with T.Then():
+                tiles(isa.blocks)
+            with T.Else():
+                tiles(1)
     rest = bind(n - whole * tile)
     for rows in range(1, tile):
         with T.If(rest == rows), T.Then():
-            body(bind(whole * tile), rows)
+            body(bind(whole * tile), rows, 1)
 
 
 def block_group(blocks: int, at_most: int = 4) -> int:
@@ -188,9 +205,7 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
         out = flat(out)
         tile = Tile(isa, shape, w, x)
 
-        pair = isa.blocks if unit % isa.blocks == 0 else 1
-
-        def one(first: Value, rows: int, block: Value) -> None:
+        def one(first: Value, rows: int, block: Value, pair: int) -> None:
             def emit(m: int, b_: int, part: int, value: Value) -> None:
                 column = bind((block + b_) * BLOCK + part * isa.lanes)
                 if b is not None:
@@ -204,11 +219,12 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
 
         with T.parallel(blocks // unit) as i:
 
-            def rows_of(first: Value, rows: int) -> None:
+            def rows_of(first: Value, rows: int, pair: int) -> None:
+                pair = pair if unit % pair == 0 else 1
                 with T.serial(unit // pair) as j:
-                    one(first, rows, bind(i * unit + j * pair))
+                    one(first, rows, bind(i * unit + j * pair), pair)
 
-            over_rows(n, isa.rows, rows_of)
+            over_rows(n, isa, rows_of)
     return k.function
 
 
@@ -218,7 +234,8 @@ def matmul_gated(
     """activation(x · gate) * (x · up), quantized for the next product.
 
     The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales,
-    corrections, w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the result.
+    corrections, w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the
+    result.
     `zero` is what the next product's weights are shifted by.
     """
     inner = shape.outputs // 2
@@ -234,18 +251,18 @@ def matmul_gated(
         with T.parallel(inner // GROUP) as i:
             scratch = T.alloc_buffer((isa.rows * 4 * BLOCK,), "float32", scope="local")
 
-            def rows_of(first: Value, rows: int) -> None:
-                with T.serial(4 // isa.blocks) as j:
-                    block = bind(i * 4 + j * isa.blocks)
+            def rows_of(first: Value, rows: int, pair: int) -> None:
+                with T.serial(4 // pair) as j:
+                    block = bind(i * 4 + j * pair)
 
                     def emit(m: int, b_: int, part: int, value: Value) -> None:
                         place = bind((block + b_) * BLOCK + part * lanes)
                         if b is not None:
                             value = bind(value + load(b, place, lanes))
-                        column = bind((j * isa.blocks + b_) * BLOCK + part * lanes)
+                        column = bind((j * pair + b_) * BLOCK + part * lanes)
                         store(scratch, bind(m * 4 * BLOCK + column), value, lanes)
 
-                    tile.compute(block, first, rows, emit, isa.blocks)
+                    tile.compute(block, first, rows, emit, pair)
                 with T.serial(rows) as m:
                     # Blocks are gate, up, gate, up.
                     values = []
@@ -256,7 +273,7 @@ def matmul_gated(
                             values.append(bind(activate(activation, gate, lanes) * up))
                     quantize_group(values, lanes, zero, y, bind(first + m), i, inner)
 
-            over_rows(n, isa.rows, rows_of)
+            over_rows(n, isa, rows_of)
     return k.function
 
 
