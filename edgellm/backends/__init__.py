@@ -9,7 +9,7 @@ from edgellm.errors import UnsupportedError
 
 __all__ = ["BACKENDS", "Backend", "BuildPlan", "Built", "LoadOptions", "Progress", "get_backend"]
 
-BACKENDS = ("ctranslate2",)
+BACKENDS = ("ctranslate2", "tvm")
 
 
 def get_backend(name: str) -> Backend:

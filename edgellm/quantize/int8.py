@@ -38,3 +38,25 @@ def quantize_rows(weight: Float32s, values: Int8s, scales: Float32s) -> None:
 def dequantize_rows(values: Int8s, scales: Float32s) -> Float32s:
     """float32[n, k] that `values` int8[n, k] and `scales` float32[n] stand for."""
     return np.divide(values, scales[:, None], dtype=np.float32)
+
+
+GROUP = 32
+
+
+def quantize_groups(weight: Float32s) -> tuple[Int8s, NDArray[np.float16]]:
+    """Quantize with one fp16 scale for every 32 neighbours of a row; value ≈ code * scale.
+
+    Args:
+        weight: float32[n, k], finite; k is a multiple of 32.
+
+    Returns:
+        codes int8[n, k] in -127..127, scales float16[n, k / 32].
+    """
+    groups = weight.reshape(-1, GROUP)
+    largest = np.maximum(groups.max(axis=1), -groups.min(axis=1))
+    scales = np.minimum(largest / LEVELS, np.finfo(np.float16).max).astype(np.float16)
+    stored = scales.astype(np.float32)
+    inverse = np.divide(np.float32(1), stored, out=np.zeros_like(stored), where=stored != 0)
+    scaled = groups * inverse[:, None]
+    np.clip(np.rint(scaled, out=scaled), -LEVELS, LEVELS, out=scaled)
+    return scaled.astype(np.int8).reshape(weight.shape), scales.reshape(len(weight), -1)

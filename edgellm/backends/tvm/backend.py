@@ -1,0 +1,104 @@
+"""The TVM backend: what it builds and loads. Heavy modules are imported only when something is built or
+loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
+from edgellm.bundle.model_config import ModelConfig
+from edgellm.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from edgellm.backends.tvm.executor import TvmExecutor
+    from edgellm.bundle import Bundle
+    from edgellm.checkpoint import Checkpoint
+
+QUANTS = ("int4", "int8")
+DEFAULT_MAX_BATCH = 8
+_HEAD_MULTIPLE = 16
+_INSTALL = "pip install 'edgellm[tvm]'"
+_RUNTIME_BYTES = 120 << 20
+"""Interpreter, libraries and the buffers of a step."""
+
+
+class TvmBackend:
+    """int4 and int8 on CPUs."""
+
+    name = "tvm"
+
+    def refuse(self, config: ModelConfig, plan: BuildPlan) -> str | None:
+        """Why this cannot be built, with what can; None if it can. Reads nothing."""
+        if plan.quant not in QUANTS:
+            return f"--quant {plan.quant} is not one of the TVM backend's on a CPU; the nearest is int8"
+        if config.head_dim % _HEAD_MULTIPLE:
+            return (
+                f"head_dim {config.head_dim} is no multiple of {_HEAD_MULTIPLE}; "
+                "--backend ctranslate2 takes any"
+            )
+        if config.hidden_size % 32:
+            return f"hidden_size {config.hidden_size} is no multiple of 32; --backend ctranslate2 takes any"
+        return None
+
+    def missing(self) -> str | None:
+        """What to install before this works; None if ready."""
+        if importlib.util.find_spec("tvm") is None:
+            return f"the TVM backend needs the package apache-tvm: {_INSTALL}"
+        return None
+
+    def build(self, checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progress) -> Built:
+        """Quantize, compile for every instruction set of the target, and write the files into `out`.
+
+        Raises:
+            MissingDependencyError: TVM is not installed. CheckpointError: a tensor cannot be read.
+        """
+        self._require()
+        from edgellm.backends.tvm.build import write_model
+        from edgellm.backends.tvm.weights import WEIGHTS_NAME
+
+        write_model(checkpoint, plan, out, progress)
+        return Built(
+            backend_version=importlib.metadata.version("apache-tvm"),
+            batching="step",
+            weight_bytes=(out / WEIGHTS_NAME).stat().st_size,
+            kv_bytes_per_token=checkpoint.config.kv_bytes_per_token(2),
+            runtime_bytes=_RUNTIME_BYTES,
+        )
+
+    def load(self, bundle: Bundle, options: LoadOptions) -> TvmExecutor:
+        """Open an executor over a bundle of this backend.
+
+        Raises:
+            MissingDependencyError: TVM is not installed.
+            UsageError: an option is out of range. BundleError: the model cannot be loaded.
+        """
+        self._require()
+        from edgellm.backends.cpu import compute_threads
+        from edgellm.backends.tvm.executor import TvmExecutor
+
+        manifest = bundle.manifest
+        context = options.context or manifest.context
+        if context > manifest.context:
+            raise UsageError(
+                f"a context of {context} was asked for and the bundle holds {manifest.context}; "
+                f"build it again with --context {context}"
+            )
+        return TvmExecutor(
+            bundle.path / self.name,
+            manifest.model,
+            built_context=manifest.context,
+            context=context,
+            max_batch=options.max_batch or DEFAULT_MAX_BATCH,
+            threads=options.threads or compute_threads(),
+        )
+
+    def _require(self) -> None:
+        if missing := self.missing():
+            raise MissingDependencyError(missing)
+
+
+backend = TvmBackend()

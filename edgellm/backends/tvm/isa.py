@@ -1,0 +1,40 @@
+"""Which of a bundle's libraries this processor runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+
+from edgellm.errors import UnsupportedError, UsageError
+from edgellm.machine import read_cpu
+
+FORCE = "EDGELLM_ISA"
+NEEDS: dict[str, frozenset[str]] = {
+    "avx512vnni": frozenset({"AVX-512F", "AVX-512BW", "AVX-512-VNNI"}),
+    "avxvnni": frozenset({"AVX2", "FMA", "F16C", "AVX-VNNI"}),
+    "avx2": frozenset({"AVX2", "FMA", "F16C"}),
+    "i8mm": frozenset({"NEON", "FP16", "dot product", "I8MM"}),
+    "dotprod": frozenset({"NEON", "FP16", "dot product"}),
+}
+"""Features, as `edgellm.machine` names them, that each instruction set needs."""
+
+
+def pick_isa(names: Sequence[str], features: Collection[str] | None = None) -> str:
+    """The first of `names` (best first) that this processor has; `EDGELLM_ISA` forces one.
+
+    Raises:
+        UsageError: the forced one is not in the bundle. UnsupportedError: the processor has none.
+    """
+    if forced := os.environ.get(FORCE):
+        if forced not in names:
+            raise UsageError(f"{FORCE} is {forced!r}; this bundle has code for {', '.join(names)}")
+        return forced
+    has = set(read_cpu().features if features is None else features)
+    for name in names:
+        if NEEDS[name] <= has:
+            return name
+    least = names[-1]
+    raise UnsupportedError(
+        f"this processor lacks {', '.join(sorted(NEEDS[least] - has))}, which even the {least} code of this "
+        "bundle needs; build with --backend ctranslate2 instead"
+    )

@@ -1,0 +1,69 @@
+"""The instruction sets that a CPU bundle carries code for, best first.
+
+A library is compiled for each; the one to load is chosen by `edgellm.backends.tvm.isa` from what the
+processor has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DotKind = Literal["vnni", "maddubs", "sdot"]
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One instruction set.
+
+    Attributes:
+        name: as in `lib-<name>.so` and `EDGELLM_ISA`.
+        triple, cpu, features: LLVM's names.
+        bits: width of a vector register.
+        dot: how four int8 products are summed, see `kernels.dot`.
+        rows: rows of activations in one tile of a matrix product.
+        blocks: blocks of 16 outputs in such a tile.
+        vectors: sums of a tile that fit into registers beside what else it needs.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    bits: int
+    dot: DotKind
+    rows: int
+    blocks: int
+    vectors: int
+
+    @property
+    def lanes(self) -> int:
+        """float32 numbers in a vector register."""
+        return self.bits // 32
+
+    def target(self) -> dict[str, object]:
+        """The argument of `tvm.target.Target`."""
+        return {
+            "kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu, "mattr": list(self.features),
+            "num-cores": 8,
+        }  # fmt: skip
+
+
+_X86 = "x86_64-unknown-linux-gnu"
+_V3 = ("+avx2", "+fma", "+f16c", "+bmi2")
+X86_64 = (
+    Isa(
+        "avx512vnni", _X86, "icelake-server",
+        ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni",
+        6, 2, 12,
+    ),
+    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 4),
+    Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4),
+)  # fmt: skip
+ARM64 = (
+    Isa(
+        "dotprod", "aarch64-unknown-linux-gnu", "generic", ("+neon", "+dotprod", "+fullfp16"), 128, "sdot",
+        4, 1, 12,
+    ),
+)  # fmt: skip
+ISAS = {"x86-64": X86_64, "arm64": ARM64}

@@ -1,0 +1,306 @@
+"""Quantized activations × quantized weights.
+
+Weights lie as `edgellm.quantize.cpu_layout` packs them: blocks of 16 outputs, in each one run of bytes per
+64 inputs:
+32 fp16 scales (16 outputs for each of two groups), then the codes of the two groups, 4 inputs of 16 outputs
+to a 64-byte line (with 4 bits: inputs 0-15 of a group in the low nibbles, 16-31 in the high ones).
+
+Every output is one chain of fused multiply-adds over its groups in order, whatever tile its row is in:
+results do not depend on the other rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+from edgellm.compile.isa import Isa
+from edgellm.compile.kernels.dot import make_dot
+from edgellm.compile.kernels.quantize import quantize_group
+from edgellm.compile.kernels.vector import (
+    Buffer,
+    Kernel,
+    Register,
+    Value,
+    bind,
+    erf,
+    exp,
+    fill,
+    fill_int,
+    flat,
+    fma,
+    halves,
+    load,
+    prefetch,
+    registers,
+    store,
+    to_float,
+)
+from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
+
+Emit = Callable[[int, int, int, Value], None]
+_FEW = 16
+"""Rows up to which memory, not arithmetic, decides."""
+PREFETCH = 12288
+"""Bytes ahead at which weights are asked for."""
+
+
+@dataclass(frozen=True)
+class MatmulShape:
+    """outputs (a multiple of 16), inputs (of 64), and bits of a weight: 4 or 8."""
+
+    outputs: int
+    inputs: int
+    bits: int
+
+    @property
+    def run_bytes(self) -> int:
+        """Of the weights of 16 outputs and 64 inputs."""
+        return run_bytes(self.bits)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.outputs // BLOCK * self.inputs // 64 * self.run_bytes
+
+    @property
+    def groups(self) -> int:
+        return self.inputs // GROUP
+
+
+class Tile:
+    """Code for a few rows of activations × one or two blocks of 16 outputs."""
+
+    def __init__(self, isa: Isa, shape: MatmulShape, w: Buffer, x: tuple[Buffer, ...]) -> None:
+        self.isa, self.shape, self.w = isa, shape, w
+        self.codes, self.scales, self.corrections = x
+        self.parts = BLOCK // isa.lanes
+        self._dot = make_dot(isa, shape.bits)
+
+    def compute(self, block: Value, first: Value, rows: int, emit: Emit, blocks: int = 1) -> None:
+        """Sums of `rows` rows from `first` on with `blocks` blocks from `block` on.
+
+        `emit(row, block, part, value)` receives each vector of outputs; `part` counts the vectors of a block.
+        """
+        places = [(b, p) for b in range(blocks) for p in range(self.parts)]
+        # Narrow registers take the outputs of a block in parts, one after the other.
+        together = max(1, self.isa.vectors // rows)
+        for start in range(0, len(places), together):
+            self._sum(places[start : start + together], block, first, rows, emit)
+
+    def _sum(self, places: list[tuple[int, int]], block: Value, first: Value, rows: int, emit: Emit) -> None:
+        shape, lanes = self.shape, self.isa.lanes
+        runs = shape.inputs // 64
+        keys = [(m, *place) for place in places for m in range(rows)]
+        sums = dict(zip(keys, registers("float32", lanes, len(keys)), strict=True))
+        for total in sums.values():
+            total.value = fill(0.0, lanes)
+        base = bind(block * (runs * shape.run_bytes))
+        with T.serial(runs) as run:
+            at = {
+                b: bind(base + (b * runs + run) * shape.run_bytes)
+                for b in dict.fromkeys(b for b, _ in places)
+            }
+            with T.If(first == 0), T.Then():
+                # Later rows find the weights in the cache.
+                for start in at.values():
+                    for line in range(shape.run_bytes // 64):
+                        prefetch(self.w, start + PREFETCH + line * 64)
+            for half in range(2):
+                self._group(sums, places, at, first, run, half, rows)
+        for (m, b, p), total in sums.items():
+            emit(m, b, p, total.value)
+
+    def _group(
+        self, sums: dict[tuple[int, int, int], Register], places: list[tuple[int, int]], at: dict[int, Value],
+        first: Value, run: Value, half: int, rows: int,
+    ) -> None:  # fmt: skip
+        shape, lanes, dot = self.shape, self.isa.lanes, self._dot
+        lines = 4 if shape.bits == 4 else 8
+        group = [bind((first + m) * shape.groups + run * 2 + half) for m in range(rows)]
+        corrections = [bind(self.corrections[group[m]]) for m in range(rows)]
+        totals = {key: dot.begin(corrections[key[0]]) for key in sums}
+        for line in range(lines):
+            words = {}
+            for b, p in places:
+                place = at[b] + 64 + half * lines * 64 + line * 64 + p * 4 * lanes
+                words[b, p] = bind(T.reinterpret(f"int32x{lanes}", load(self.w, place, 4 * lanes)))
+            if shape.bits == 8:
+                self._step(totals, words, group, line * 4)
+                continue
+            mask = fill_int(0x0F0F0F0F, lanes)
+            low = {place: bind(word & mask) for place, word in words.items()}
+            self._step(totals, low, group, line * 4)
+            high = {place: bind((word >> fill_int(4, lanes)) & mask) for place, word in words.items()}
+            self._step(totals, high, group, 16 + line * 4)
+        for b, p in places:
+            scale = halves(self.w, at[b] + half * 32 + p * 2 * lanes, lanes)
+            for m in range(rows):
+                factor = bind(scale * fill(bind(self.scales[group[m]]), lanes))
+                ints = to_float(dot.end(totals[m, b, p], corrections[m]), lanes)
+                total = sums[m, b, p]
+                total.value = fma(ints, factor, total.value, lanes)
+
+    def _step(
+        self, totals: dict[tuple[int, int, int], Value], words: dict[tuple[int, int], Value],
+        group: list[Value], position: int,
+    ) -> None:  # fmt: skip
+        for m, row in enumerate(group):
+            four = T.reinterpret("int32", load(self.codes, row * GROUP + position, 4))
+            for (b, p), word in words.items():
+                totals[m, b, p] = self._dot.step(totals[m, b, p], word, four)
+
+
+def over_rows(n: Value, isa: Isa, body: Callable[[Value, int, int], None]) -> None:
+    """Call `body(first, rows, blocks)` so that tiles of `isa.rows` rows and one of the rest cover all `n`.
+
+    Few rows take one block at a time: their time is that of reading weights, which is fastest in one stream.
+    """
+    tile = isa.rows
+    whole = bind(T.floordiv(n, tile))
+
+    def tiles(blocks: int) -> None:
+        with T.serial(whole) as i:
+            body(bind(i * tile), tile, blocks)
+
+    if isa.blocks == 1:
+        tiles(1)
+    else:
+        with T.If(n > _FEW):
+            with T.Then():
+                tiles(isa.blocks)
+            with T.Else():
+                tiles(1)
+    rest = bind(n - whole * tile)
+    for rows in range(1, tile):
+        with T.If(rest == rows), T.Then():
+            body(bind(whole * tile), rows, 1)
+
+
+def block_group(blocks: int, at_most: int = 4) -> int:
+    """Blocks that one unit of parallel work takes, so that activations are read once for all of them."""
+    return next(size for size in range(at_most, 0, -1) if blocks % size == 0)
+
+
+def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, bias: bool = False) -> Any:
+    """out[n, outputs] = x · w (+ bias) (+ residual).
+
+    Arguments: codes int8[n * inputs], scales float32[n * groups], corrections int32[n * groups],
+    w uint8[...], (bias float32[outputs],) (residual float32[n * outputs],) out float32[n * outputs].
+    """
+    blocks = shape.outputs // BLOCK
+    unit = block_group(blocks)
+    with Kernel(name) as k:
+        n = k.size("n")
+        x = activation_buffers(k, n, shape.inputs)
+        w = k.buffer("w", (shape.weight_bytes,), "uint8")
+        b = k.buffer("bias", (shape.outputs,), "float32") if bias else None
+        r = k.buffer("residual", (n, shape.outputs), "float32") if residual else None
+        out = k.buffer("out", (n, shape.outputs), "float32")
+        x = tuple(flat(one) for one in x)
+        if r is not None:
+            r = flat(r)
+        out = flat(out)
+        tile = Tile(isa, shape, w, x)
+
+        def one(first: Value, rows: int, block: Value, pair: int) -> None:
+            def emit(m: int, b_: int, part: int, value: Value) -> None:
+                column = bind((block + b_) * BLOCK + part * isa.lanes)
+                if b is not None:
+                    value = bind(value + load(b, column, isa.lanes))
+                at = bind((first + m) * shape.outputs + column)
+                if r is not None:
+                    value = bind(value + load(r, at, isa.lanes))
+                store(out, at, value, isa.lanes)
+
+            tile.compute(block, first, rows, emit, pair)
+
+        with T.parallel(blocks // unit) as i:
+
+            def rows_of(first: Value, rows: int, pair: int) -> None:
+                pair = pair if unit % pair == 0 else 1
+                with T.serial(unit // pair) as j:
+                    one(first, rows, bind(i * unit + j * pair), pair)
+
+            over_rows(n, isa, rows_of)
+    return k.function
+
+
+def matmul_gated(
+    isa: Isa, shape: MatmulShape, name: str, *, activation: str, zero: int, bias: bool = False
+) -> Any:
+    """activation(x · gate) * (x · up), quantized for the next product.
+
+    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales,
+    corrections, w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the
+    result.
+    `zero` is what the next product's weights are shifted by.
+    """
+    inner = shape.outputs // 2
+    lanes = isa.lanes
+    with Kernel(name) as k:
+        n = k.size("n")
+        x = activation_buffers(k, n, shape.inputs)
+        w = k.buffer("w", (shape.weight_bytes,), "uint8")
+        b = k.buffer("bias", (shape.outputs,), "float32") if bias else None
+        y = activation_buffers(k, n, inner, "y_")
+        x, y = tuple(flat(one) for one in x), tuple(flat(one) for one in y)
+        tile = Tile(isa, shape, w, x)
+        with T.parallel(inner // GROUP) as i:
+            scratch = T.alloc_buffer((isa.rows * 4 * BLOCK,), "float32", scope="local")
+
+            def rows_of(first: Value, rows: int, pair: int) -> None:
+                with T.serial(4 // pair) as j:
+                    block = bind(i * 4 + j * pair)
+
+                    def emit(m: int, b_: int, part: int, value: Value) -> None:
+                        place = bind((block + b_) * BLOCK + part * lanes)
+                        if b is not None:
+                            value = bind(value + load(b, place, lanes))
+                        column = bind((j * pair + b_) * BLOCK + part * lanes)
+                        store(scratch, bind(m * 4 * BLOCK + column), value, lanes)
+
+                    tile.compute(block, first, rows, emit, pair)
+                with T.serial(rows) as m:
+                    # Blocks are gate, up, gate, up.
+                    values = []
+                    for pair in range(2):
+                        for part in range(tile.parts):
+                            at = bind((m * 4 + pair * 2) * BLOCK + part * lanes)
+                            gate, up = load(scratch, at, lanes), load(scratch, at + BLOCK, lanes)
+                            values.append(bind(activate(activation, gate, lanes) * up))
+                    quantize_group(values, lanes, zero, y, bind(first + m), i, inner)
+
+            over_rows(n, isa, rows_of)
+    return k.function
+
+
+def activate(kind: str, x: Value, lanes: int) -> Value:
+    """silu(x), gelu(x), or gelu by its tanh form."""
+    one = fill(1.0, lanes)
+    if kind == "silu":
+        return bind(x / (one + exp(bind(-x), lanes)))
+    if kind == "gelu_tanh":
+        # 0.5 x (1 + tanh(u)) = x / (1 + e**(-2u)), u = sqrt(2/pi) (x + 0.044715 x**3)
+        cube = bind(x * x * x)
+        u = bind(fill(1.5957691216057308, lanes) * (x + fill(0.044715, lanes) * cube))
+        return bind(x / (one + exp(bind(-u), lanes)))
+    if kind == "gelu":
+        half = bind(x * fill(0.5, lanes))
+        return bind(half + half * erf(bind(x * fill(0.7071067811865476, lanes)), lanes))
+    raise ValueError(kind)
+
+
+def activation_buffers(k: Kernel, n: Value, width: int, prefix: str = "") -> tuple[Buffer, ...]:
+    """Arguments of quantized activations: codes, scales, corrections; `width` is padded to a multiple of
+    64.
+    """
+    width = padded(width, RUN)
+    groups = width // GROUP
+    return (
+        k.buffer(f"{prefix}codes", (n, width), "int8"),
+        k.buffer(f"{prefix}scales", (n, groups), "float32"),
+        k.buffer(f"{prefix}corrections", (n, groups), "int32"),
+    )

@@ -1,0 +1,78 @@
+"""From a graph to a shared library: the phases by name, each of which can be looked at (`--dump`)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from edgellm.compile.isa import Isa
+from edgellm.errors import EdgeLLMError
+
+PHASES: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
+    ("calls", lambda: [
+        relax.transform.ToNonDataflow(), relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+    ]),
+    ("memory", lambda: [
+        relax.transform.StaticPlanBlockMemory(), relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+    ]),
+    ("runtime", lambda: [
+        relax.transform.LowerRuntimeBuiltin(), relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]),
+)  # fmt: skip
+"""Lowering of the graph; kernels are lowered by TVM's own pipeline afterwards."""
+
+# Passes for schedules that these kernels do not have; the first alone would take most of the build.
+_UNNEEDED = ["s_tir.CompactBufferAllocation", "s_tir.HoistIfThenElse"]
+
+
+def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | None = None) -> None:
+    """Compile a module of `graph.build_graph` into the shared library `out`.
+
+    Args:
+        dump: a directory that receives the module after each phase, and the assembly.
+    """
+
+    def show(name: str, text: str) -> None:
+        if dump is not None:
+            dump.mkdir(parents=True, exist_ok=True)
+            (dump / name).write_text(text, encoding="utf-8")
+
+    target = tvm.target.Target(isa.target())
+    show("0-graph.py", module.script())
+    with target:
+        for number, (name, passes) in enumerate(PHASES, 1):
+            module = tvm.transform.Sequential(passes())(module)
+            show(f"{number}-{name}.py", module.script())
+    with tvm.transform.PassContext(disabled_pass=_UNNEEDED, config={"tirx.disable_cse_tir": True}):
+        executable = relax.build(module, target, relax_pipeline=tvm.transform.Sequential([]))
+    if dump is not None:
+        library = next(m for m in executable.mod.imports if m.kind == "llvm")
+        show(f"{isa.name}.s", library.inspect_source("asm"))
+    executable.export_library(str(out), fcompile=_linker(isa))
+
+
+def _linker(isa: Isa) -> Callable[..., None]:
+    """Zig's linker: the same on every building machine, for every target."""
+
+    def link(output: str, objects: list[str], options: list[str] | None = None, **_: Any) -> None:
+        architecture = isa.triple.split("-")[0]
+        command = [
+            sys.executable, "-m", "ziglang", "cc", "-shared", "-target", f"{architecture}-linux-gnu.2.28",
+            "-o", output, *objects, "-Wl,-s",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EdgeLLMError(f"linking {Path(output).name} failed: {done.stderr.strip()[-2000:]}")
+
+    link.output_format = "so"  # type: ignore[attr-defined]
+    return link

@@ -1,0 +1,85 @@
+"""Golden cases built for the TVM backend, each once a session, for one instruction set to save time."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from edgellm.backends.base import BuildPlan
+from edgellm.backends.executor import Float32s, StepInput
+from edgellm.backends.tvm import build as build_module
+from edgellm.backends.tvm.executor import TvmExecutor
+from edgellm.checkpoint import Checkpoint
+from tests.compile.kernels import HERE
+from tests.golden.cases import CASES, CONTEXT, golden
+
+
+@cache
+def _root() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgellm-tvm-tests-")
+
+
+@cache
+def executor(name: str, quant: str = "int8", isa: str = HERE[0].name) -> TvmExecutor:
+    """Golden case `name`, built and loaded with room for four sequences."""
+    source = Path(_root().name) / f"{name}-checkpoint"
+    if not source.exists():
+        CASES[name].make(source, golden(name).seed)
+    return build(source, Path(_root().name) / f"{name}-{quant}-{isa}", quant, isa, CONTEXT)
+
+
+def build(source: Path, out: Path, quant: str, isa: str, context: int) -> TvmExecutor:
+    """The checkpoint in `source`, built into the new directory `out` and loaded."""
+    out.mkdir()
+    chosen = tuple(one for one in HERE if one.name == isa)
+    original = build_module.ISAS
+    build_module.ISAS = {"x86-64": chosen}
+    try:
+        with Checkpoint.open(source) as checkpoint:
+            plan = BuildPlan("x86-64", quant, context)
+            build_module.write_model(checkpoint, plan, out, lambda done, total: None)
+            config = checkpoint.config
+    finally:
+        build_module.ISAS = original
+    return TvmExecutor(out, config, built_context=context, context=context, max_batch=4, threads=2)
+
+
+class Sequences:
+    """Feeds sequences to an executor in any pieces, as an engine would."""
+
+    def __init__(self, executor: TvmExecutor, seed: int = 0) -> None:
+        self.executor = executor
+        blocks = np.random.default_rng(seed).permutation(executor.limits.num_blocks)
+        self._free = blocks.astype(np.int32).tolist()
+        self._tables: dict[int, list[int]] = {}
+        self._done: dict[int, int] = {}
+
+    def step(self, pieces: dict[int, list[int]]) -> dict[int, Float32s]:
+        """Tokens to add to each sequence -> logits float32[tokens, vocab] of each."""
+        starts = np.cumsum([0, *(len(piece) for piece in pieces.values())]).astype(np.int32)
+        positions, lens = [], []
+        for sequence, piece in pieces.items():
+            done = self._done.get(sequence, 0)
+            self._done[sequence] = done + len(piece)
+            table = self._tables.setdefault(sequence, [])
+            while len(table) * 16 < done + len(piece):
+                table.append(self._free.pop())
+            positions += range(done, done + len(piece))
+            lens.append(done + len(piece))
+        tables = np.full((len(pieces), max(len(self._tables[s]) for s in pieces)), -1, np.int32)
+        for row, sequence in enumerate(pieces):
+            tables[row, : len(self._tables[sequence])] = self._tables[sequence]
+        logits = self.executor.step(
+            StepInput(
+                np.array([token for piece in pieces.values() for token in piece], np.int32),
+                np.array(positions, np.int32),
+                starts,
+                np.array(lens, np.int32),
+                tables,
+                np.arange(starts[-1], dtype=np.int32),
+            )
+        )
+        return {s: logits[starts[i] : starts[i + 1]] for i, s in enumerate(pieces)}

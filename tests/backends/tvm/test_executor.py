@@ -1,0 +1,73 @@
+"""Steps of the TVM executor: right numbers for every family, and the same bits however tokens are grouped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.backends.tvm.models import Sequences, executor
+from tests.compile.kernels import HERE
+from tests.golden.cases import CASES, golden
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_int8_logits_are_close_to_the_reference(name: str) -> None:
+    """Random weights are the worst case for quantization; a wrong scale or axis would still stand out."""
+    reference = golden(name)
+    logits = Sequences(executor(name)).step({0: reference.prompt + reference.tokens})[0]
+    assert _error(logits[reference.positions], reference.logits) < 0.1
+
+
+@pytest.mark.parametrize("isa", HERE[1:], ids=lambda isa: isa.name)
+@pytest.mark.parametrize("quant", ["int4", "int8"])
+def test_instruction_sets_agree(isa: object, quant: str) -> None:
+    reference = golden("llama")
+    sequence = reference.prompt + reference.tokens
+    first, other = (
+        Sequences(executor("llama", quant, one.name)).step({0: sequence})[0] for one in (HERE[0], isa)
+    )
+    assert 0 <= _error(other, first) < 0.02
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2-sliding", "gemma3", "phi3-longrope-long"])
+def test_logits_do_not_depend_on_chunks_or_company(name: str) -> None:
+    """Random mixes of chunks and decodes of four sequences, bit for bit as each sequence at once and
+    alone.
+    """
+    rng = np.random.default_rng(7)
+    lengths = (88, 61, 17, 33)
+    texts = [rng.integers(5, 380, length).tolist() for length in lengths]
+    alone = [Sequences(executor(name), seed).step({0: text})[0] for seed, text in enumerate(texts)]
+    together, done = Sequences(executor(name), 9), [0] * 4
+    while any(done[i] < lengths[i] for i in range(4)):
+        pieces = {}
+        for i in rng.permutation(4).tolist():
+            size = min(lengths[i] - done[i], int(rng.choice([0, 1, 1, 2, 5, 16, 23])))
+            if size:
+                pieces[i] = texts[i][done[i] : done[i] + size]
+        for i, logits in (together.step(pieces) if pieces else {}).items():
+            assert np.array_equal(logits, alone[i][done[i] : done[i] + len(logits)]), f"sequence {i}"
+            done[i] += len(logits)
+
+
+def test_only_the_wanted_rows_come_back() -> None:
+    from edgellm.backends.executor import StepInput
+
+    model = executor("llama")
+    ids = np.arange(5, 25, dtype=np.int32)
+    table = np.array([[3, 1]], np.int32)
+
+    def rows(*wanted: int) -> np.ndarray:
+        places = np.arange(20, dtype=np.int32)
+        ends = np.array([0, 20], np.int32)
+        return model.step(StepInput(ids, places, ends, ends[1:], table, np.array(wanted, np.int32)))
+
+    everything = rows(*range(20))
+    assert everything.shape == (20, model.limits.vocab_size)
+    assert np.array_equal(rows(19, 4), everything[[19, 4]])
+    assert rows().shape == (0, model.limits.vocab_size)
+
+
+def _error(values: np.ndarray, reference: np.ndarray) -> float:
+    """Root mean square of the difference, relative to the reference."""
+    return float(np.sqrt(np.mean((values - reference) ** 2) / np.mean(reference**2)))
