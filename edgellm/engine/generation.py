@@ -79,6 +79,8 @@ class Generation:
         self._error: BaseException | None = None
         self._done = False
         self._changed = threading.Condition()
+        # Who waits for the end only is not woken by each token: on a busy CPU that would cost speed.
+        self._ended = threading.Event()
         self._waker: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     @property
@@ -117,6 +119,8 @@ class Generation:
                 self._wake()
 
     def _wake(self) -> None:
+        if self._done:
+            self._ended.set()
         self._changed.notify_all()
         if self._waker is not None:
             loop, event = self._waker
@@ -167,9 +171,7 @@ class Generation:
         Raises:
             ExecutorError: the backend failed.
         """
-        with self._changed:
-            while not self._done:
-                self._changed.wait()
+        self._ended.wait()
         return self._result()
 
     async def aresult(self) -> Result:

@@ -23,11 +23,13 @@ import hashlib
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).parent))
 from generators import generate_row
+from wording import COMMON_STEMS, roughen, stems, system_prompt
 
 HERE = Path(__file__).parent
 Row = dict[str, str]
@@ -35,57 +37,22 @@ Message = dict[str, str]
 
 HELDOUT_SHARE = 0.15
 CATEGORY_WEIGHTS = {
-    "toolkit": 0.32,
-    "facts": 0.26,
-    "sums": 0.18,
-    "chat": 0.05,
-    "refusals": 0.09,
-    "followups": 0.10,
+    "toolkit": 0.31,
+    "facts": 0.24,
+    "sums": 0.20,
+    "chat": 0.06,
+    "refusals": 0.08,
+    "followups": 0.11,
 }
 
-SYSTEM_PROMPTS = (
-    "You are {a} {adjective} assistant{place}.{manner}",
-    "You are the assistant of edgellm.{manner}",
-    "You answer questions{place}.{manner}",
-    "Answer the user's questions.{manner}",
-    "This is a chat between a user and {a} {adjective} assistant.{manner}",
+REPEATED = (
+    "facts.capital",
+    "facts.opposite",
+    "facts.kind",
+    "facts.single",
+    "toolkit.which_target",
+    "sums.add",
 )
-ADJECTIVES = (
-    "helpful",
-    "friendly",
-    "polite",
-    "kind",
-    "careful",
-    "honest",
-    "clever",
-    "small",
-    "local",
-    "patient",
-)
-PLACES = ("", "", " for edgellm", " for newcomers", " on a phone", " in a browser", " about this toolkit")
-MANNERS = (
-    "",
-    "",
-    " Be brief.",
-    " Answer in one sentence.",
-    " Be polite.",
-    " Keep it short.",
-    " Do not guess.",
-)
-OPENERS = [
-    "Please",
-    "Hi!",
-    "Hello,",
-    "Quick question:",
-    "Hey,",
-    "Sorry,",
-    "I have a question.",
-    "One more thing:",
-    "OK,",
-    "So,",
-    "Tell me:",
-]
-CLOSERS = ["Thanks!", "Please.", "Thank you.", "I am new to this.", "I would like to know.", "Can you help?"]
 
 
 @dataclass
@@ -108,11 +75,34 @@ class Intent:
     def full_name(self) -> str:
         return f"{self.category}.{self.name}"
 
+    @cached_property
     def split(self) -> tuple[list[str], list[str]]:
-        """The questions for training and the held-out ones. The split depends on the wording alone."""
-        candidates = sorted(self.questions[2:], key=lambda text: hashlib.sha256(text.encode()).digest())
-        out = candidates[: max(1, round(HELDOUT_SHARE * len(self.questions)))]
-        return [text for text in self.questions if text not in out], out
+        """The questions for training and the held-out ones.
+
+        The choice follows a hash of the wording. A wording is held out only if the intent's other questions
+        use all its words: the model knows no language beyond this text and cannot guess what others mean.
+        """
+        train, out = list(self.questions), list[str]()
+        for text in sorted(self.questions[2:], key=lambda text: hashlib.sha256(text.encode()).digest()):
+            others = [other for other in train if other != text]
+            known = {stem for other in others for stem in stems(other)} | COMMON_STEMS
+            same = plain(text) in {plain(other) for other in others}
+            if len(out) < round(HELDOUT_SHARE * len(self.questions)) and stems(text) <= known and not same:
+                train.remove(text)
+                out.append(text)
+        return train, out
+
+    @cached_property
+    def heldout_pattern(self) -> re.Pattern[str]:
+        """Matches a held-out question with any row, whatever its case and punctuation."""
+        parts = []
+        for text in self.split[1]:
+            pieces = re.split(r"(\{\^?\w+\}|[(|)])", plain(text))
+            marks = {"(": "(?:", "|": "|", ")": ")"} if "|" in text else {}
+            parts.append(
+                "".join(".+" if piece[:1] == "{" else marks.get(piece, re.escape(piece)) for piece in pieces)
+            )
+        return re.compile("|".join(parts) or "(?!)", re.IGNORECASE)
 
 
 def load_intents(folder: Path = HERE / "intents") -> dict[str, Intent]:
@@ -152,6 +142,11 @@ def load_intents(folder: Path = HERE / "intents") -> dict[str, Intent]:
     return intents
 
 
+def plain(question: str) -> str:
+    """The question without what a reader would overlook: case and the sign at its end."""
+    return question.casefold().rstrip("?.! ")
+
+
 def fill(template: str, row: Row, rng: Random) -> str:
     """`template` with one of each alternative chosen and its slots filled."""
     text = re.sub(r"\(([^()]*\|[^()]*)\)", lambda match: rng.choice(match[1].split("|")), template)
@@ -180,6 +175,7 @@ class Corpus:
             category: [intent for intent in self.intents.values() if intent.category == category]
             for category in CATEGORY_WEIGHTS
         }
+        self.heldout_plain = {plain(text) for intent in self.intents.values() for text in intent.split[1]}
         self.weights = {
             category: [intent.weight * max(1, len(self.rows(intent))) ** 0.6 for intent in intents]
             for category, intents in self.by_category.items()
@@ -195,6 +191,10 @@ class Corpus:
             rows = [row for row in rows if next(iter(row.values())) == intent.only]
         return rows
 
+    def needs(self, intent: Intent) -> list[str]:
+        """What a right answer must contain; a follow-up may take that from its first turn."""
+        return intent.need or self.intents[intent.first].need
+
     def draw_row(self, intent: Intent) -> Row:
         source = self.intents.get(intent.first, intent)
         if source.generator:
@@ -203,7 +203,7 @@ class Corpus:
         return self.rng.choice(rows) if rows else {}
 
     def question(self, intent: Intent, row: Row, heldout: bool) -> str:
-        train, out = intent.split()
+        train, out = intent.split
         text = fill(self.rng.choice(out if heldout else train), row, self.rng)
         return text[:1].upper() + text[1:] if text.endswith("?") and self.rng.random() < 0.9 else text
 
@@ -213,9 +213,7 @@ class Corpus:
         row = self.draw_row(intent)
         answer, source = intent.answer, intent
         if intent.first == "any":
-            source = self.intents[
-                self.rng.choice(["facts.capital", "facts.opposite", "toolkit.which_target"])
-            ]
+            source = self.intents[self.rng.choice(REPEATED)]
             row = self.draw_row(source)
         if intent.first:
             source = source if intent.first == "any" else self.intents[intent.first]
@@ -235,42 +233,33 @@ class Corpus:
         category = self.rng.choices(list(CATEGORY_WEIGHTS), list(CATEGORY_WEIGHTS.values()))[0]
         return self.rng.choices(self.by_category[category], self.weights[category])[0]
 
-    def system_prompt(self) -> Message:
-        rng, adjective = self.rng, self.rng.choice(ADJECTIVES)
-        slots = {"a": "an" if adjective == "honest" else "a", "adjective": adjective}
-        text = rng.choice(SYSTEM_PROMPTS).format(
-            **slots, place=rng.choice(PLACES), manner=rng.choice(MANNERS)
-        )
-        return {"role": "system", "content": text}
-
-    def roughen(self, text: str) -> str:
-        """A question as people type it: with an opening or closing phrase, in lower case, with a slip."""
-        rng = self.rng
-        if rng.random() < 0.12:
-            text = f"{rng.choice(OPENERS)} {text}"
-        if rng.random() < 0.08:
-            text = f"{text} {rng.choice(CLOSERS)}"
-        if rng.random() < 0.12:
-            text = text.lower()
-        if rng.random() < 0.12:
-            text = text.rstrip("?.!")
-        spot = rng.randrange(len(text))
-        if rng.random() < 0.06 and len(text) > 12 and text[spot].isalpha():
-            text = text[:spot] + text[spot + 1 :]
-        return text
+    def rough(self, intent: Intent, question: str, answer: str) -> str:
+        """The question as people type it, unless that makes it one of the held-out questions."""
+        text = roughen(question, answer, self.rng)
+        asking = [intent, self.intents.get(intent.first, intent)]
+        is_out = any(other.heldout_pattern.fullmatch(plain(text)) for other in asking)
+        return question if is_out or plain(text) in self.heldout_plain else text
 
     def conversation(self, max_turns: int) -> list[Message]:
         """A training conversation of one or more exchanges, with or without a system prompt."""
         rng = self.rng
-        messages = [self.system_prompt()] if rng.random() < 0.3 else []
+        messages = [{"role": "system", "content": system_prompt(rng)}] if rng.random() < 0.3 else []
         turns = 1 if rng.random() < 0.5 else rng.randint(1, max_turns)
         for _ in range(turns):
-            exchange, _ = self.exchange(self.draw_intent())
-            messages += [
-                {**turn, "content": self.roughen(turn["content"])} if turn["role"] == "user" else turn
-                for turn in exchange
-            ]
+            intent = self.draw_intent()
+            exchange = self.exchange(intent)[0]
+            for question, answer in zip(exchange[::2], exchange[1::2], strict=True):
+                messages += self.pair(
+                    self.rough(intent, question["content"], answer["content"]), answer["content"]
+                )
         return messages
+
+    def drill(self) -> list[tuple[str, str]]:
+        """Sums in short form, each as what is asked and what is to be learned."""
+        signs = {"add": "+", "sub": "-", "mul": "×"}
+        kinds = self.rng.choices(list(signs), [6, 5, 2], k=12)
+        rows = [(signs[kind], generate_row(kind, self.rng, self.heldout)) for kind in kinds]
+        return [(f"{row['a']} {sign} {row['b']} =", f" {row['c']}.") for sign, row in rows]
 
     def prose(self) -> str:
         """Plain sentences without a conversation, for prompts that skip the chat template."""

@@ -25,29 +25,25 @@ class Item:
     forbid: tuple[str, ...]
 
 
-def items(seed: int = 7, rows_per_question: int = 5) -> Iterator[Item]:
+def items(seed: int = 7, rows_per_question: int = 4) -> Iterator[Item]:
     """The evaluation set: every held-out way to ask, with up to `rows_per_question` rows each."""
     corpus = Corpus(seed, heldout=True)
     for intent in corpus.intents.values():
-        train, out = intent.split()
+        train, out = intent.split
         has_rows = bool(intent.rows or intent.generator or intent.first)
         questions = [text for text in out for _ in range(rows_per_question if has_rows else 1)]
         if intent.generator and intent.category == "sums":
             questions += corpus.rng.choices(train, k=2 * rows_per_question)
+        seen: set[str] = set()
         for question in questions:
             messages, row = corpus.exchange(intent, question)
+            if messages[-2]["content"] in seen:
+                continue
+            seen.add(messages[-2]["content"])
             answer = messages[-1]["content"]
-            need = tuple(
-                fill(text, row, corpus.rng) for text in intent.need or corpus.intents[intent.first].need
-            )
-            yield Item(
-                intent.category,
-                intent.name,
-                tuple(messages[:-1]),
-                answer,
-                need,
-                _wrong(corpus, intent, answer),
-            )
+            need = tuple(fill(text, row, corpus.rng) for text in corpus.needs(intent))
+            wrong = _wrong(corpus, intent, answer)
+            yield Item(intent.category, intent.name, tuple(messages[:-1]), answer, need, wrong)
 
 
 def _wrong(corpus: Corpus, intent: Intent, answer: str) -> tuple[str, ...]:
@@ -55,7 +51,7 @@ def _wrong(corpus: Corpus, intent: Intent, answer: str) -> tuple[str, ...]:
     source = corpus.intents.get(intent.first, intent)
     if intent.first == "any" or source.generator:
         return ()
-    needs = intent.need or source.need
+    needs = corpus.needs(intent)
     wrong = {fill(text, row, corpus.rng) for row in corpus.rows(intent) for text in needs}
     return tuple(sorted(text for text in wrong if text.casefold() not in answer.casefold()))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgellm.backends.ctranslate2.allocator import keep_freed_memory
+from edgellm.backends.ctranslate2.allocator import keep_freed_memory, share_one_heap
 from edgellm.backends.ctranslate2.first_token import draw_first_token
 from edgellm.backends.ctranslate2.passes import Feed, all_forced, at_once, one_forced
 from edgellm.backends.ctranslate2.seeding import WorkerGenerator, find_generator
@@ -58,6 +58,7 @@ class CTranslate2Executor:
             raise BundleError(
                 f"{directory} has {len(self._tokens)} tokens instead of {vocab_size}; build the bundle again"
             )
+        share_one_heap()
         try:
             generator = ctranslate2.Generator(
                 str(directory),
