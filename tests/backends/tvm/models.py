@@ -22,9 +22,13 @@ def _root() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="edgellm-tvm-tests-")
 
 
-@cache
 def executor(name: str, quant: str = "int8", isa: str = HERE[0].name) -> TvmExecutor:
     """Golden case `name`, built and loaded with room for four sequences."""
+    return _executor(name, quant, isa)
+
+
+@cache
+def _executor(name: str, quant: str, isa: str) -> TvmExecutor:
     source = Path(_root().name) / f"{name}-checkpoint"
     if not source.exists():
         CASES[name].make(source, golden(name).seed)
