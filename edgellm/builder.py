@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -39,7 +39,7 @@ _MAX_LICENSE_BYTES = 1 << 20
 _BYTES_PER_WEIGHT = {"int4": 0.5, "int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 
 BuildProgress = Callable[[str, int, int], None]
-"""(stage: "download", "convert" or "check", bytes done, bytes in all)."""
+"""(stage: "download", "convert" or "check" in bytes, or "compile" in libraries; done; in all)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def build(
     revision: str | None = None,
     offline: bool = False,
     force: bool = False,
+    dump: str | os.PathLike[str] | None = None,
     on_progress: BuildProgress | None = None,
 ) -> BuildResult:
     """Build a bundle of `model` for `target`.
@@ -91,6 +92,7 @@ def build(
         revision: branch, tag or commit of a Hugging Face id.
         offline: use what is downloaded already; never the network.
         force: replace a bundle that stands at `out`.
+        dump: a directory for what the compiler makes on the way: the module after each phase, the assembly.
         on_progress: called as the work goes on, from this thread.
 
     Raises:
@@ -115,6 +117,8 @@ def build(
         resolved.path, name=resolved.name, revision=resolved.revision, adapters=folders
     ) as checkpoint:
         plan, chosen = _decide(checkpoint, chosen_target, quant, backend, context)
+        if dump is not None:
+            plan = replace(plan, dump=Path(dump).expanduser())
         place = out if out is not None else _default_out(checkpoint.name, plan)
         size = _write(checkpoint, plan, chosen, place, force, progress)
         family = checkpoint.config.family
@@ -170,7 +174,7 @@ def _write(
             checkpoint,
             plan,
             writer.folder(chosen.backend),
-            lambda done, total: progress("convert", done, total),
+            progress,
         )
         manifest = Manifest(
             format=FORMAT_VERSION,

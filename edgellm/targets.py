@@ -26,11 +26,13 @@ class TargetBackend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     quants: tuple[str, ...]
+    planned: bool = False
+    """Whether it cannot serve this target yet, even if it serves others."""
 
     @property
     def exists(self) -> bool:
-        """Whether this version of edgellm has the backend."""
-        return self.name in BACKENDS
+        """Whether this version of edgellm has the backend for this target."""
+        return self.name in BACKENDS and not self.planned
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,7 +120,8 @@ def get_target(name: str) -> Target:
 def pick(
     target: Target, config: ModelConfig, context: int, *, quant: str | None = None, backend: str | None = None
 ) -> Pick:
-    """The first backend of `target` that can build this model in this quantization.
+    """The first installed backend of `target` that can build this model in this quantization, or the first at
+    all if none is installed.
 
     Args:
         context: tokens of one sequence that the bundle is to hold.
@@ -129,20 +132,18 @@ def pick(
         UnsupportedError: none can; says why, and the nearest thing that works.
     """
     quant, candidates = offers(target, quant, backend)
-    reasons = []
-    for candidate in candidates:
-        refusal = get_backend(candidate.name).refuse(config, BuildPlan(target.name, quant, context))
-        if refusal is None:
-            if backend is not None:
-                why = f"{backend} was asked for and builds {config.family} as {quant} for {target.name}"
-            else:
-                why = (
-                    f"{candidate.name} is the first backend of {target.name} that builds {config.family} "
-                    f"as {quant}"
-                )
-            return Pick(candidate.name, quant, why)
-        reasons.append(refusal)
-    raise UnsupportedError("; ".join(dict.fromkeys(reasons)))
+    plan = BuildPlan(target.name, quant, context)
+    refusals = {one.name: get_backend(one.name).refuse(config, plan) for one in candidates}
+    able = [name for name, refusal in refusals.items() if refusal is None]
+    if not able:
+        raise UnsupportedError("; ".join(dict.fromkeys(refusal for refusal in refusals.values() if refusal)))
+    what = f"{config.family} as {quant} for {target.name}"
+    if backend is not None:
+        return Pick(backend, quant, f"{backend} was asked for and builds {what}")
+    chosen = next((name for name in able if get_backend(name).missing() is None), able[0])
+    if chosen == able[0]:
+        return Pick(chosen, quant, f"{chosen} is the first backend that builds {what}")
+    return Pick(chosen, quant, f"{chosen} builds {what}; {able[0]} comes first and is not installed")
 
 
 def offers(target: Target, quant: str | None, backend: str | None) -> tuple[str, list[TargetBackend]]:

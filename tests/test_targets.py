@@ -73,10 +73,10 @@ def test_targets_without_a_backend_in_this_version(name: str) -> None:
 
 
 def test_refusals_say_what_works() -> None:
-    assert "int8, fp32" in refusal("x86-64", quant="int4")
-    assert "tvm" in refusal("x86-64", quant="int4")
-    assert "int8, fp32" in refusal("x86-64", quant="int3")
-    assert "ctranslate2 can build" in refusal("x86-64", backend="tvm")
+    assert "int8, fp32" in refusal("arm64", quant="int4")
+    assert "tvm" in refusal("arm64", quant="int4")
+    assert "int8, fp32, int4" in refusal("x86-64", quant="int3")
+    assert "ctranslate2 can build" in refusal("arm64", backend="tvm")
     assert "it has ctranslate2 and tvm" in refusal("x86-64", backend="cuda")
     with pytest.raises(UnsupportedError, match=r"toaster.*native.*webgpu"):
         get_target("toaster")
@@ -85,7 +85,8 @@ def test_refusals_say_what_works() -> None:
 def test_a_backends_own_refusal_is_passed_on() -> None:
     odd = msgspec.structs.replace(LLAMA, qk_norm=True, rope=Rope(theta=1e4, dim=LLAMA.head_dim // 2))
     with pytest.raises(UnsupportedError, match="partial_rotary_factor"):
-        pick(get_target("x86-64"), odd, 512)
+        pick(get_target("x86-64"), odd, 512, backend="ctranslate2")
+    assert pick(get_target("x86-64"), odd, 512).backend == "tvm"
 
 
 def test_the_files_are_plain_toml_with_known_backends() -> None:

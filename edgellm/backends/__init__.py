@@ -9,8 +9,7 @@ from edgellm.errors import UnsupportedError
 
 __all__ = ["BACKENDS", "Backend", "BuildPlan", "Built", "LoadOptions", "Progress", "get_backend"]
 
-BACKENDS = ("ctranslate2",)
-"""Those that targets offer. `tvm` joins when all it promises on CPUs has been shown."""
+BACKENDS = ("ctranslate2", "tvm")
 
 
 def get_backend(name: str) -> Backend:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
 
-Progress = Callable[[int, int], None]
-"""(bytes done, bytes in all), called after each tensor."""
+Progress = Callable[[str, int, int], None]
+"""(stage, done, in all): "convert" in bytes, called after each tensor; "compile" in libraries."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class BuildPlan:
     target: str
     quant: str
     context: int
+    dump: Path | None = None
+    """A directory for what the compiler makes on the way."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ class EngineRunner:
     def __init__(self, bundle: str, threads: int | None, max_batch: int) -> None:
         from edgellm.engine import Engine
 
-        self._engine = Engine(bundle, threads=threads, max_batch=max_batch, max_queue=1 << 20)
+        # The same prompts come again and again here: each time they are to be computed.
+        self._engine = Engine(
+            bundle, threads=threads, max_batch=max_batch, max_queue=1 << 20, prefix_cache=False
+        )
         manifest = self._engine.bundle.manifest
         self.name = f"edgellm-{manifest.backend}-{manifest.quant}"
         self.weight_bytes = manifest.memory.weight_bytes

@@ -9,7 +9,7 @@ import click
 
 from edgellm.cli.output import json_option, note, print_facts, print_json, progress_bars
 
-_STAGES = {"download": "Downloading", "convert": "Converting", "check": "Checksums"}
+_STAGES = {"download": "Downloading", "convert": "Converting", "compile": "Compiling", "check": "Checksums"}
 
 
 @click.command()
@@ -35,6 +35,9 @@ _STAGES = {"download": "Downloading", "convert": "Converting", "check": "Checksu
 @click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
 @click.option("--offline", is_flag=True, help="Use downloaded models only, never the network.")
 @click.option("--force", is_flag=True, help="Replace a bundle that stands at --out.")
+@click.option(
+    "--dump", type=click.Path(path_type=Path), help="Write each phase of the compiler into this directory."
+)
 @json_option
 def build(
     model: str,
@@ -47,6 +50,7 @@ def build(
     revision: str | None,
     offline: bool,
     force: bool,
+    dump: Path | None,
     as_json: bool,
 ) -> None:
     """Build a bundle of MODEL for one target.
@@ -69,6 +73,7 @@ def build(
             revision=revision,
             offline=offline,
             force=force,
+            dump=dump,
             on_progress=report,
         )
     if as_json:

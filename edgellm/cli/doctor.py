@@ -21,6 +21,7 @@ from edgellm.units import bytes_text
 
 EXTRAS = {
     "ctranslate2": ("build and run bundles on CPUs", ("ctranslate2",)),
+    "tvm": ("compile kernels, run int4 bundles on CPUs", ("apache-tvm", "apache-tvm-ffi", "ziglang")),
     "serve": ("serve bundles over HTTP", ("fastapi", "prometheus-client", "uvicorn")),
     "bench": ("compare with llama.cpp, and plot", ("gguf", "llama-cpp-python", "matplotlib")),
 }

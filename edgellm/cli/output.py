@@ -95,17 +95,19 @@ def progress_bars(
         titles: stage -> what to call it. quiet: show nothing.
 
     Yields:
-        A function (stage, bytes done, bytes in all).
+        A function (stage, done, in all), in bytes but for the stage "compile".
     """
     if quiet or not sys.stderr.isatty():
         yield lambda stage, done, total: None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from edgellm.units import bytes_text
 
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
         console=console(stderr=True),
         transient=True,
@@ -114,8 +116,9 @@ def progress_bars(
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
-            tasks[stage] = bars.add_task(titles.get(stage, stage), total=total)
-        bars.update(tasks[stage], completed=done, total=total)
+            tasks[stage] = bars.add_task(titles.get(stage, stage), total=total, amount="")
+        of = [str(value) if stage == "compile" else bytes_text(value) for value in (done, total)]
+        bars.update(tasks[stage], completed=done, total=total, amount=" of ".join(of))
 
     with bars:
         yield report

@@ -17,12 +17,13 @@ import tvm
 from tvm import relax
 
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.compile.heads import Heads
 from edgellm.compile.isa import Isa
 from edgellm.compile.kernels.attention import ITEM_FIELDS, attention, quantizes
 from edgellm.compile.kernels.embed import embed
 from edgellm.compile.kernels.matmul import MatmulShape, matmul, matmul_gated
 from edgellm.compile.kernels.norm import add_norm, norm_quantize, quantize_rows
-from edgellm.compile.kernels.rope import Heads, rotate_and_append
+from edgellm.compile.kernels.rope import rotate_and_append
 from edgellm.compile.parameters import mlp_width, parameters
 from edgellm.quantize.cpu_layout import GROUP, RUN, ZERO, padded
 

@@ -58,6 +58,7 @@ class Engine:
         context: tokens one sequence may hold, at most the bundle's own; smaller needs less memory.
         workers: cohorts that can run at the same time (request-level bundles only).
         max_queue: requests that may wait before `QueueFullError`.
+        prefix_cache: whether prompts that begin alike share what was computed (step-level bundles only).
         executor: an executor to use instead of the one of the bundle's backend.
 
     Raises:
@@ -73,6 +74,7 @@ class Engine:
         context: int | None = None,
         workers: int | None = None,
         max_queue: int = 256,
+        prefix_cache: bool = True,
         executor: Executor | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
@@ -86,7 +88,10 @@ class Engine:
         self.context = min(manifest.context, executor.limits.context, context or manifest.context)
         self.max_queue = max_queue
         self._loop: StepLoop | CohortLoop
-        self._loop = StepLoop(executor) if executor.mode == "step" else CohortLoop(executor)
+        if executor.mode == "step":
+            self._loop = StepLoop(executor, prefix_cache=prefix_cache)
+        else:
+            self._loop = CohortLoop(executor)
         self._ids = itertools.count(1)
         self._live: dict[Generation, EngineSequence] = {}
         self._counts = dict.fromkeys(

@@ -32,7 +32,8 @@ class Chunk:
 class StepScheduler:
     """Queue, running set and blocks of a step executor. Not thread-safe: the step loop owns it."""
 
-    def __init__(self, limits: ExecutorLimits) -> None:
+    def __init__(self, limits: ExecutorLimits, *, prefix_cache: bool = True) -> None:
+        self.prefix_cache = prefix_cache
         self.pool = BlockPool(limits.num_blocks, limits.block_size)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -73,7 +74,7 @@ class StepScheduler:
         """Note that a chunk has run, and seal the blocks it filled."""
         sequence, size = chunk.sequence, self.pool.block_size
         sequence.computed += chunk.count
-        while (sequence.sealed + 1) * size <= sequence.computed:
+        while self.prefix_cache and (sequence.sealed + 1) * size <= sequence.computed:
             start = sequence.sealed * size
             sequence.node = self.pool.seal(
                 sequence.blocks[sequence.sealed], sequence.node, sequence.tokens[start : start + size]

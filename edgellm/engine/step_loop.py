@@ -17,8 +17,8 @@ from edgellm.errors import ExecutorError
 class StepLoop:
     """Runs sequences to their ends. Between any two steps a sequence can join, leave or be cancelled."""
 
-    def __init__(self, executor: StepExecutor) -> None:
-        self.scheduler = StepScheduler(executor.limits)
+    def __init__(self, executor: StepExecutor, *, prefix_cache: bool = True) -> None:
+        self.scheduler = StepScheduler(executor.limits, prefix_cache=prefix_cache)
         self.steps = 0
         self._executor = executor
         self._arrived: list[Sequence] = []

@@ -51,7 +51,7 @@ def build(
     with Checkpoint.open(source, adapters=adapters) as opened:
         plan = BuildPlan("x86-64", quant, context)
         assert backend.refuse(opened.config, plan) is None
-        return backend.build(opened, plan, out, lambda done, total: None)
+        return backend.build(opened, plan, out, lambda *at: None)
 
 
 def model(name: str, quant: str = "fp32", context: int = CONTEXT) -> Model:

@@ -88,7 +88,9 @@ def test_progress_reaches_the_whole(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     (tmp_path / "out").mkdir()
     with Checkpoint.open(checkpoint("llama-tied")) as opened:
-        backend.build(opened, BuildPlan("x86-64", "int8", 64), tmp_path / "out", lambda *at: seen.append(at))
+        backend.build(
+            opened, BuildPlan("x86-64", "int8", 64), tmp_path / "out", lambda stage, *at: seen.append(at)
+        )
         total = opened.weights.total_bytes()
     assert len(seen) > 10
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -219,7 +221,7 @@ from edgellm.checkpoint.checkpoint import Checkpoint
 
 source, out, quant = sys.argv[1:]
 with Checkpoint.open(Path(source)) as opened:
-    backend.build(opened, BuildPlan("x86-64", quant, 512), Path(out), lambda done, total: None)
+    backend.build(opened, BuildPlan("x86-64", quant, 512), Path(out), lambda *at: None)
 # The high-water mark of this program alone: what getrusage gives counts the parent before exec.
 status = Path("/proc/self/status").read_text()
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)

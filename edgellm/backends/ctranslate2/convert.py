@@ -46,7 +46,7 @@ def convert(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progre
     spec = _Converter(checkpoint, plan, progress).spec()
     spec.save(str(out))
     total = checkpoint.weights.total_bytes()
-    progress(total, total)
+    progress("convert", total, total)
 
 
 class _Converter:
@@ -142,7 +142,7 @@ class _Converter:
     def _done(self, size: int) -> Callable[[], None]:
         def done() -> None:
             self._read = min(self._read + size, self._total)
-            self._progress(self._read, self._total)
+            self._progress("convert", self._read, self._total)
 
         return done
 

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from edgellm.backends.base import BuildPlan, Progress
 from edgellm.backends.tvm.executor import library_name
+from edgellm.backends.tvm.libraries import compiling
 from edgellm.backends.tvm.weights import Index, Writer, write_index
+from edgellm.compile.heads import Heads
 from edgellm.compile.isa import ISAS
+from edgellm.compile.job import Job
 from edgellm.compile.parameters import Parameter, is_norm, parameters
 from edgellm.quantize import int4, int8
 from edgellm.quantize.cpu_layout import BLOCK, RUN, pack, padded
@@ -27,28 +30,25 @@ _ROWS = 1 << 11
 
 
 def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Progress) -> None:
-    """Write weights, index and one library for each instruction set of the target into `out`."""
-    from edgellm.compile.graph import build_graph
-    from edgellm.compile.kernels.attention import item_tokens
-    from edgellm.compile.kernels.rope import Heads
-    from edgellm.compile.pipeline import compile_graph
+    """Write weights, index and one library for each instruction set of the target into `out`.
 
-    bits = BITS[plan.quant]
-    isas = ISAS[plan.target]
+    The libraries compile in processes of their own while this one quantizes.
+    """
+    config, bits, isas = checkpoint.config, BITS[plan.quant], ISAS[plan.target]
+    jobs = [(Job(config, isa, bits, STEP_TOKENS), out / library_name(isa.name)) for isa in isas]
     total = checkpoint.weights.total_bytes()
     done = 0
-    with Writer(out) as writer:
-        for parameter in parameters(checkpoint.config):
-            writer.add(parameter.name, _make(checkpoint, parameter, bits))
-            done += sum(checkpoint.weights.nbytes(source) for source in parameter.sources)
-            progress(min(done, total), total)
-    for isa in isas:
-        module = build_graph(checkpoint.config, isa, bits, max_tokens=STEP_TOKENS)
-        compile_graph(module, isa, out / library_name(isa.name))
-    config = checkpoint.config
+    with compiling(jobs, plan.dump) as compilation:
+        with Writer(out) as writer:
+            for parameter in parameters(config):
+                writer.add(parameter.name, _make(checkpoint, parameter, bits))
+                done += sum(checkpoint.weights.nbytes(source) for source in parameter.sources)
+                progress("convert", min(done, total), total)
+                compilation.poll()
+        compilation.wait(lambda ready, jobs: progress("compile", ready, jobs))
     heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim, config.rope.dim)
     names = tuple(isa.name for isa in isas)
-    write_index(out, Index(names, bits, STEP_TOKENS, item_tokens(heads), tuple(writer.entries)))
+    write_index(out, Index(names, bits, STEP_TOKENS, heads.item_tokens, tuple(writer.entries)))
 
 
 def _make(checkpoint: Checkpoint, parameter: Parameter, bits: int) -> NDArray[np.uint8] | Float32s:

@@ -17,10 +17,10 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
+from edgellm.compile.heads import BLOCK_SIZE, Heads
 from edgellm.compile.isa import Isa
 from edgellm.compile.kernels.matmul import activation_buffers
 from edgellm.compile.kernels.quantize import quantize_group
-from edgellm.compile.kernels.rope import BLOCK_SIZE, Heads
 from edgellm.compile.kernels.vector import (
     Buffer,
     Kernel,
@@ -43,21 +43,9 @@ from edgellm.quantize.cpu_layout import GROUP
 SPAN = 256
 ITEM_FIELDS = 4
 """An item: index of its first token in the step, number of tokens, sequence, position of the first token."""
-_MOST_ROWS = 16
 _MASKED = -1e30
 _LOWEST = -1e29
 """Where the running maximum starts: above masked scores, so that those come out as zeros."""
-
-
-def item_tokens(heads: Heads) -> int:
-    """Tokens an item may have."""
-    return max(1, _MOST_ROWS // _shared(heads))
-
-
-def _shared(heads: Heads) -> int:
-    """Query heads of one key/value head that are computed together."""
-    group = heads.heads // heads.kv_heads
-    return next(size for size in range(min(group, 8), 0, -1) if group % size == 0)
 
 
 def quantizes(heads: Heads) -> bool:
@@ -83,7 +71,7 @@ def attention(isa: Isa, heads: Heads, name: str, *, window: int | None, zero: in
     Arguments: q float32[n, heads * dim] (scaled), keys, values (see `Heads`), items int32[t, 4],
     tables int32[b, m], and the result: codes, scales, corrections; or float32[n, heads * dim].
     """
-    dim, shared, lanes = heads.dim, _shared(heads), isa.lanes
+    dim, shared, lanes = heads.dim, heads.shared, isa.lanes
     parts_of_group = heads.heads // heads.kv_heads // shared
     width = heads.heads * dim
     with Kernel(name) as k:
@@ -97,7 +85,7 @@ def attention(isa: Isa, heads: Heads, name: str, *, window: int | None, zero: in
         out = activation_buffers(k, n, width) if whole else (k.buffer("out", (n, width), "float32"),)
         q, keys, values, items, tables = map(flat, (q, keys, values, items, tables))
         out = tuple(flat(one) for one in out)
-        most = item_tokens(heads)
+        most = heads.item_tokens
         units = heads.kv_heads * parts_of_group
         with T.parallel(t * units) as i:
             item = bind(T.floordiv(i, units) * ITEM_FIELDS)

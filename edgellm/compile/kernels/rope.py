@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
+from edgellm.compile.heads import BLOCK_SIZE, Heads
 from edgellm.compile.isa import Isa
 from edgellm.compile.kernels.norm import for_rows, inverse_rms
 from edgellm.compile.kernels.vector import Buffer, Kernel, Value, bind, fill, flat, load, store
 
-BLOCK_SIZE = 16
-"""Tokens in a block of the cache."""
 _LARGEST_HALF = 65504.0
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Query heads, key/value heads, entries of a head, and how many of those rotate."""
-
-    heads: int
-    kv_heads: int
-    dim: int
-    rotary_dim: int
-
-    @property
-    def qkv(self) -> int:
-        """Outputs of the fused projection."""
-        return (self.heads + 2 * self.kv_heads) * self.dim
-
-    def key_shape(self, blocks: Any) -> tuple[Any, ...]:
-        """Keys stand with neighbouring tokens together, so that scores of 16 tokens are one vector."""
-        return (blocks, self.kv_heads, self.dim, BLOCK_SIZE)
-
-    def value_shape(self, blocks: Any) -> tuple[Any, ...]:
-        return (blocks, self.kv_heads, BLOCK_SIZE, self.dim)
 
 
 def rotate_and_append(

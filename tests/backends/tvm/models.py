@@ -44,7 +44,7 @@ def build(source: Path, out: Path, quant: str, isa: str, context: int) -> TvmExe
     try:
         with Checkpoint.open(source) as checkpoint:
             plan = BuildPlan("x86-64", quant, context)
-            build_module.write_model(checkpoint, plan, out, lambda done, total: None)
+            build_module.write_model(checkpoint, plan, out, lambda *at: None)
             config = checkpoint.config
     finally:
         build_module.ISAS = original

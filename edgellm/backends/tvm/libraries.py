@@ -1,0 +1,163 @@
+"""Compiled libraries: made by child processes, kept by the hash of what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgellm.backends.cpu import compute_threads
+from edgellm.compile.job import Job, Request
+from edgellm.errors import EdgeLLMError
+from edgellm.resources import cache_dir
+
+KEPT_LIBRARIES = 128
+"""Libraries in the cache at most, of 1 to 3 MB each; the ones unused for longest leave first."""
+_STALE_SECONDS = 24 * 3600
+_POLL_SECONDS = 0.02
+_HASH_BYTES = 32
+
+
+@dataclass
+class _Child:
+    job: Job
+    out: Path
+    process: subprocess.Popen[bytes]
+    errors: Path
+
+
+class Compilation:
+    """Libraries being compiled while the caller does something else. Use `compiling`."""
+
+    def __init__(self, jobs: Sequence[tuple[Job, Path]], dump: Path | None, folder: Path) -> None:
+        self._dump, self._folder = dump, folder
+        self._children: list[_Child] = []
+        self._total, self._done = len(jobs), 0
+        self._waiting = []
+        for job, out in jobs:
+            if dump is None and _take(job, out):
+                self._done += 1
+            else:
+                self._waiting.append((job, out))
+        self.poll()
+
+    def poll(self) -> bool:
+        """Collect what has finished and start what waits; True when all libraries are there.
+
+        Raises:
+            EdgeLLMError: one could not be compiled.
+        """
+        for child in list(self._children):
+            if child.process.poll() is not None:
+                self._children.remove(child)
+                self._collect(child)
+                self._done += 1
+        while self._waiting and len(self._children) < compute_threads():
+            self._start(*self._waiting.pop(0))
+        return not self._children
+
+    def wait(self, progress: Callable[[int, int], None]) -> None:
+        """Until all are there; `progress` hears of libraries done and in all."""
+        progress(self._done, self._total)
+        before = self._done
+        while not self.poll():
+            time.sleep(_POLL_SECONDS)
+            if before != self._done:
+                before = self._done
+                progress(before, self._total)
+        progress(self._total, self._total)
+
+    def stop(self) -> None:
+        """Kill what still runs."""
+        for child in self._children:
+            child.process.kill()
+            child.process.wait()
+        self._children.clear()
+
+    def _start(self, job: Job, out: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "TVM_USE_RUNTIME_LIB"}
+        dump = str(self._dump.resolve() / job.isa.name) if self._dump is not None else None
+        made, errors = self._folder / f"{job.isa.name}.so", self._folder / f"{job.isa.name}.txt"
+        with errors.open("wb") as log, tempfile.TemporaryFile() as request:
+            request.write(msgspec.json.encode(Request(job, str(made), dump)))
+            request.seek(0)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "edgellm.compile.job"],
+                stdin=request, stdout=subprocess.DEVNULL, stderr=log, env=environment,
+            )  # fmt: skip
+        self._children.append(_Child(job, out, process, errors))
+
+    def _collect(self, child: _Child) -> None:
+        made = self._folder / f"{child.job.isa.name}.so"
+        if child.process.returncode or not made.is_file():
+            said = child.errors.read_text(errors="replace").strip().splitlines()
+            raise EdgeLLMError(
+                f"compiling for {child.job.isa.name} failed (status {child.process.returncode}): "
+                f"{said[-1] if said else 'nothing was said'}"
+            )
+        shutil.copyfile(made, child.out)
+        _keep(child.job, made)
+
+
+@contextmanager
+def compiling(jobs: Sequence[tuple[Job, Path]], dump: Path | None = None) -> Iterator[Compilation]:
+    """Compile each job's library to its path, or take it from the cache; processes end with the block.
+
+    Args:
+        dump: a directory that receives a folder for each instruction set with its phases; the cache is not
+            asked then.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgellm-compile-") as folder:
+        compilation = Compilation(jobs, dump, Path(folder))
+        try:
+            yield compilation
+        finally:
+            compilation.stop()
+
+
+def _entry(job: Job) -> Path:
+    return cache_dir("libraries") / f"{job.key()}.so"
+
+
+def _take(job: Job, out: Path) -> bool:
+    """Copy the job's library from the cache; False if it is not there or not whole."""
+    try:
+        data = _entry(job).read_bytes()
+    except OSError:
+        return False
+    library, digest = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
+    if hashlib.sha256(library).digest() != digest:
+        return False
+    out.write_bytes(library)
+    with suppress(OSError):
+        os.utime(_entry(job))
+    return True
+
+
+def _keep(job: Job, made: Path) -> None:
+    """Put a library into the cache, with its hash behind it. A cache that cannot be written is no error."""
+    with suppress(OSError):
+        entry = _entry(job)
+        entry.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data = made.read_bytes()
+        temporary = entry.with_name(f".{entry.name}.{os.getpid()}")
+        temporary.write_bytes(data + hashlib.sha256(data).digest())
+        temporary.replace(entry)
+        _tidy(entry.parent)
+
+
+def _tidy(folder: Path) -> None:
+    libraries = sorted(folder.glob("*.so"), key=lambda file: file.stat().st_mtime, reverse=True)
+    abandoned = [f for f in folder.glob(".*.so.*") if time.time() - f.stat().st_mtime > _STALE_SECONDS]
+    for file in [*libraries[KEPT_LIBRARIES:], *abandoned]:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,79 @@
+"""Compiling one library in a process of its own: `python -m edgellm.compile.job`, with a request on stdin.
+
+A process that holds TVM's runtime-only libraries (one that has run a bundle) cannot compile, TVM's memory
+goes back to the system with the process, and several libraries compile side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import msgspec
+
+from edgellm.bundle.model_config import ModelConfig
+from edgellm.compile.isa import Isa
+from edgellm.errors import EdgeLLMError
+
+_COMPILERS = ("apache-tvm", "apache-tvm-ffi", "ziglang")
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SOURCES = ("compile", "quantize", "bundle/model_config.py")
+"""What decides on the code that comes out, beside the job and the compilers."""
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One library to compile.
+
+    Attributes:
+        config: the model. isa: instruction set. bits: of a weight. max_tokens: of a step.
+    """
+
+    config: ModelConfig
+    isa: Isa
+    bits: int
+    max_tokens: int
+
+    def key(self) -> str:
+        """Hash of all that the library depends on: the shape, the compilers and this package's own code."""
+        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic"))
+        for name in _COMPILERS:
+            digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
+        for source in _SOURCES:
+            path = _PACKAGE / source
+            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+                digest.update(f"{file.relative_to(_PACKAGE).as_posix()}\n".encode() + file.read_bytes())
+        return digest.hexdigest()
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the process is told: the job, where the library goes, and where its phases are dumped."""
+
+    job: Job
+    out: str
+    dump: str | None
+
+
+def run(request: Request) -> None:
+    """Compile in this process."""
+    from edgellm.compile.graph import build_graph
+    from edgellm.compile.pipeline import compile_graph
+
+    job = request.job
+    module = build_graph(job.config, job.isa, job.bits, max_tokens=job.max_tokens)
+    compile_graph(module, job.isa, Path(request.out), dump=Path(request.dump) if request.dump else None)
+
+
+def main() -> int:
+    """The process: 0 if the library was written, 1 with one line on standard error if it was not."""
+    try:
+        run(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
+    except EdgeLLMError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
