@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -33,14 +33,14 @@ class _Child:
     job: Job
     out: Path
     process: subprocess.Popen[bytes]
-    errors: Path
+    said: IO[bytes]
 
 
 class Compilation:
     """Libraries being compiled while the caller does something else. Use `compiling`."""
 
-    def __init__(self, jobs: Sequence[tuple[Job, Path]], dump: Path | None, folder: Path) -> None:
-        self._dump, self._folder = dump, folder
+    def __init__(self, jobs: Sequence[tuple[Job, Path]], dump: Path | None) -> None:
+        self._dump = dump
         self._children: list[_Child] = []
         self._total, self._done = len(jobs), 0
         self._waiting = []
@@ -82,47 +82,49 @@ class Compilation:
         for child in self._children:
             child.process.kill()
             child.process.wait()
+            child.said.close()
         self._children.clear()
 
     def _start(self, job: Job, out: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "TVM_USE_RUNTIME_LIB"}
         dump = str(self._dump.resolve() / job.isa.name) if self._dump is not None else None
-        made, errors = self._folder / f"{job.isa.name}.so", self._folder / f"{job.isa.name}.txt"
-        with errors.open("wb") as log, tempfile.TemporaryFile() as request:
-            request.write(msgspec.json.encode(Request(job, str(made), dump)))
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
+        with tempfile.TemporaryFile() as request:
+            request.write(msgspec.json.encode(Request(job, str(out.resolve()), dump)))
             request.seek(0)
             process = subprocess.Popen(
                 [sys.executable, "-m", "edgellm.compile.job"],
-                stdin=request, stdout=subprocess.DEVNULL, stderr=log, env=environment,
+                stdin=request, stdout=subprocess.DEVNULL, stderr=said, env=environment,
             )  # fmt: skip
-        self._children.append(_Child(job, out, process, errors))
+        self._children.append(_Child(job, out, process, said))
 
     def _collect(self, child: _Child) -> None:
-        made = self._folder / f"{child.job.isa.name}.so"
-        if child.process.returncode or not made.is_file():
-            said = child.errors.read_text(errors="replace").strip().splitlines()
+        with child.said:
+            child.said.seek(0)
+            said = child.said.read().decode(errors="replace").strip().splitlines()
+        if child.process.returncode or not child.out.is_file():
             raise EdgeLLMError(
                 f"compiling for {child.job.isa.name} failed (status {child.process.returncode}): "
                 f"{said[-1] if said else 'nothing was said'}"
             )
-        shutil.copyfile(made, child.out)
-        _keep(child.job, made)
+        _keep(child.job, child.out)
 
 
 @contextmanager
 def compiling(jobs: Sequence[tuple[Job, Path]], dump: Path | None = None) -> Iterator[Compilation]:
     """Compile each job's library to its path, or take it from the cache; processes end with the block.
 
+    The paths should lie in the folder of an unfinished bundle: whoever clears that up clears these up too.
+
     Args:
         dump: a directory that receives a folder for each instruction set with its phases; the cache is not
             asked then.
     """
-    with tempfile.TemporaryDirectory(prefix="edgellm-compile-") as folder:
-        compilation = Compilation(jobs, dump, Path(folder))
-        try:
-            yield compilation
-        finally:
-            compilation.stop()
+    compilation = Compilation(jobs, dump)
+    try:
+        yield compilation
+    finally:
+        compilation.stop()
 
 
 def _entry(job: Job) -> Path:

@@ -1,0 +1,129 @@
+"""Compiling in child processes: the cache, failures, dumps, and a parent that holds TVM's runtime only."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import edgellm
+from edgellm.backends.tvm import libraries
+from edgellm.backends.tvm.libraries import compiling
+from edgellm.bundle import Bundle
+from edgellm.checkpoint import Checkpoint
+from edgellm.compile.isa import X86_64
+from edgellm.compile.job import Job
+from edgellm.errors import EdgeLLMError
+
+
+@pytest.fixture
+def job(checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job, and an empty cache of its own."""
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "cache"))
+    with Checkpoint.open(checkpoint_dir) as checkpoint:
+        return Job(checkpoint.config, X86_64[-1], 8, 64)
+
+
+def compiled(job: Job, out: Path, dump: Path | None = None) -> list[tuple[int, int]]:
+    """Compile to `out`; what progress heard."""
+    heard: list[tuple[int, int]] = []
+    with compiling([(job, out)], dump) as compilation:
+        compilation.wait(lambda done, total: heard.append((done, total)))
+    return heard
+
+
+def test_a_library_is_compiled_once(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled(job, tmp_path / "one.so")[0] == (0, 1)
+    made = (tmp_path / "one.so").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", None)
+        assert compiled(job, tmp_path / "two.so")[0] == (1, 1)
+    assert (tmp_path / "two.so").read_bytes() == made
+
+    [entry] = (tmp_path / "cache" / "libraries").iterdir()
+    entry.write_bytes(entry.read_bytes()[:-100])  # a damaged entry is made again, and mended
+    assert compiled(job, tmp_path / "three.so")[0] == (0, 1)
+    assert (tmp_path / "three.so").read_bytes() == made
+    assert compiled(job, tmp_path / "four.so")[0] == (1, 1)
+
+
+def test_the_key_knows_what_the_code_depends_on(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = msgspec.structs.replace(job.config, num_layers=job.config.num_layers + 1)
+    jobs = [
+        job,
+        Job(other, job.isa, 8, 64),
+        Job(job.config, X86_64[0], 8, 64),
+        Job(job.config, job.isa, 4, 64),
+    ]
+    assert len({one.key() for one in jobs}) == 4
+    before = job.key()
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    assert job.key() != before
+
+
+def test_the_cache_stays_small(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "KEPT_LIBRARIES", 2)
+    compiled(job, tmp_path / "one.so")
+    folder = tmp_path / "cache" / "libraries"
+    [made] = folder.iterdir()
+    for age in range(3):
+        (folder / f"{age}.so").write_bytes(b"old")
+        os.utime(folder / f"{age}.so", (time.time() - 100 * (age + 1),) * 2)
+    (folder / ".half.so.1").write_bytes(b"")
+    os.utime(folder / ".half.so.1", (0, 0))
+    libraries._tidy(folder)
+    assert sorted(file.name for file in folder.iterdir()) == sorted([made.name, "0.so"])
+
+
+def test_a_failure_is_told_in_one_line(job: Job, tmp_path: Path) -> None:
+    bad = msgspec.structs.replace(job, isa=dataclasses.replace(job.isa, triple="nonsense"))
+    with pytest.raises(EdgeLLMError, match="compiling for avx2 failed") as caught:
+        compiled(bad, tmp_path / "x.so")
+    assert "\n" not in str(caught.value)
+
+
+def test_leaving_early_ends_the_processes(job: Job, tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), compiling([(job, tmp_path / "x.so")]) as compilation:
+        process = compilation._children[0].process
+        raise KeyboardInterrupt
+    assert process.returncode is not None and time.monotonic() - started < 5
+
+
+def test_an_unwritable_cache_is_no_error(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "file"))
+    assert compiled(job, tmp_path / "one.so")[-1] == (1, 1)
+    assert (tmp_path / "one.so").stat().st_size > 1000
+
+
+def test_dump_shows_each_phase(job: Job, tmp_path: Path) -> None:
+    compiled(job, tmp_path / "one.so", tmp_path / "dump")
+    names = sorted(file.name for file in (tmp_path / "dump" / "avx2").iterdir())
+    assert names == ["0-graph.py", "1-calls.py", "2-memory.py", "3-runtime.py", "avx2.s"]
+    assert "vpmaddubsw" in (tmp_path / "dump" / "avx2" / "avx2.s").read_text()
+
+
+def test_a_process_that_has_run_a_bundle_can_build(checkpoint_dir: Path, tmp_path: Path) -> None:
+    """Running loads TVM without its compiler for good, and the environment hands that on to children."""
+    code = (
+        "import sys, edgellm\n"
+        "checkpoint, first, second = sys.argv[1:]\n"
+        "edgellm.build(checkpoint, 'x86-64', backend='tvm', out=first)\n"
+        "with edgellm.Engine(first) as engine:\n"
+        "    one = engine.generate(['hello'], max_tokens=4)\n"
+        "edgellm.build(checkpoint, 'x86-64', backend='tvm', quant='int4', out=second)\n"
+    )
+    paths = [checkpoint_dir, tmp_path / "first", tmp_path / "second"]
+    environment = {**os.environ, "EDGELLM_CACHE": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code, *paths], check=True, env=environment, timeout=240)
+    assert Bundle.open(tmp_path / "second").manifest.quant == "int4"
+    again = edgellm.build(checkpoint_dir, "x86-64", backend="tvm", out=tmp_path / "again").path
+    for name in ("lib-avx512vnni.so", "lib-avx2.so", "weights.bin"):
+        assert (again / "tvm" / name).read_bytes() == (tmp_path / "first" / "tvm" / name).read_bytes()
