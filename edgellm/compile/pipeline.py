@@ -31,8 +31,13 @@ PHASES: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
 )  # fmt: skip
 """Lowering of the graph; kernels are lowered by TVM's own pipeline afterwards."""
 
-# Passes for schedules that these kernels do not have; the first alone would take most of the build.
-_UNNEEDED = ["s_tir.CompactBufferAllocation", "s_tir.HoistIfThenElse"]
+# Passes for schedules that these kernels do not have, left out because each walks over every kernel: the
+# machine code is the same without them, and the first alone would take most of the build.
+_UNNEEDED = [
+    "s_tir.CompactBufferAllocation", "s_tir.HoistIfThenElse", "s_tir.StmtSimplify",
+    "s_tir.RenormalizeSplitPattern", "s_tir.InjectVirtualThread", "s_tir.InjectPermutedLayout",
+    "s_tir.InjectSoftwarePipeline", "s_tir.TransformMmaBufferLayout", "tirx.RemoveNoOp",
+]  # fmt: skip
 
 
 def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | None = None) -> None:
