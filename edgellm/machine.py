@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,9 +22,12 @@ _LINUX_FLAGS = {
     "sse4_1": "SSE4.1", "avx": "AVX", "f16c": "F16C", "fma": "FMA", "avx2": "AVX2", "avx_vnni": "AVX-VNNI",
     "avx512f": "AVX-512F", "avx512bw": "AVX-512BW", "avx512_vnni": "AVX-512-VNNI",
     "avx512_bf16": "AVX-512-BF16", "amx_tile": "AMX", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16",
-    "asimd": "NEON", "asimdhp": "FP16", "asimddp": "dot product", "i8mm": "I8MM", "bf16": "BF16",
-    "sve": "SVE", "sve2": "SVE2",
 }  # fmt: skip
+_ARM_FLAGS = (
+    # Entry of the auxiliary vector, bit, name: AT_HWCAP and AT_HWCAP2 of Linux's asm/hwcap.h for arm64.
+    (16, 1, "NEON"), (16, 10, "FP16"), (16, 20, "dot product"), (26, 13, "I8MM"), (26, 14, "BF16"),
+    (16, 22, "SVE"), (26, 1, "SVE2"),
+)  # fmt: skip
 _MAC_FLAGS = {
     "hw.optional.avx2_0": "AVX2", "hw.optional.avx512f": "AVX-512F", "hw.optional.neon": "NEON",
     "hw.optional.arm.FEAT_FP16": "FP16", "hw.optional.arm.FEAT_DotProd": "dot product",
@@ -56,8 +60,12 @@ class Gpu(msgspec.Struct, frozen=True):
     driver: str
 
 
-def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
-    """The processor of this machine."""
+def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo"), auxv: Path = Path("/proc/self/auxv")) -> Cpu:
+    """The processor of this machine.
+
+    On Arm, `auxv` (what the kernel tells a program at its start) says what the processor has; emulators and
+    containers of other architectures show the host's cpuinfo.
+    """
     model: str | None = None
     features: list[str] = []
     if sys.platform == "darwin":
@@ -66,8 +74,11 @@ def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
     elif cpuinfo.is_file():
         facts = _cpuinfo(cpuinfo.read_text(errors="replace"))
         model = facts.get("model name") or facts.get("Model") or facts.get("Hardware")
-        flags = set((facts.get("flags") or facts.get("Features") or "").split())
-        features = [title for flag, title in _LINUX_FLAGS.items() if flag in flags]
+        if platform.machine() == "aarch64":
+            features = _arm_features(auxv)
+        else:
+            flags = set((facts.get("flags") or "").split())
+            features = [title for flag, title in _LINUX_FLAGS.items() if flag in flags]
     return Cpu(
         model=model or platform.processor() or None,
         architecture=platform.machine(),
@@ -154,6 +165,14 @@ def _opencl_devices() -> list[Gpu]:
         ]
     except Exception:  # as above: pyopencl raises its own errors when no driver is there
         return []
+
+
+def _arm_features(auxv: Path) -> list[str]:
+    """From pairs of machine words: number of an entry, its value."""
+    entries: dict[int, int] = {}
+    with contextlib.suppress(OSError, struct.error):
+        entries = dict(struct.iter_unpack("=QQ", auxv.read_bytes()))
+    return [title for entry, bit, title in _ARM_FLAGS if entries.get(entry, 0) >> bit & 1]
 
 
 def _cpuinfo(text: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import struct
 import sys
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from edgellm.machine import read_cpu, read_gpus, read_memory, usable_cores
 
 RASPBERRY_PI_5 = """processor\t: 0
 BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
 CPU implementer\t: 0x41
 
 Model\t\t: Raspberry Pi 5 Model B Rev 1.0
 """
+RASPBERRY_PI_5_HWCAP = 0x119FFF
+WITH_I8MM = (0xEFB3FFFF, 0x6001)
 
 
 def test_this_machine() -> None:
@@ -31,12 +33,22 @@ def test_this_machine() -> None:
         assert 0 < memory.available <= memory.total
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no /proc/cpuinfo")
-def test_an_arm_board(tmp_path: Path) -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no /proc/cpuinfo")
+def test_an_arm_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     (tmp_path / "cpuinfo").write_text(RASPBERRY_PI_5)
-    cpu = read_cpu(tmp_path / "cpuinfo")
-    assert cpu.model == "Raspberry Pi 5 Model B Rev 1.0"
-    assert cpu.features == ("NEON", "FP16", "dot product")
+
+    def features(*entries: int) -> tuple[str, ...]:
+        (tmp_path / "auxv").write_bytes(struct.pack(f"={len(entries)}Q", *entries))
+        return read_cpu(tmp_path / "cpuinfo", tmp_path / "auxv").features
+
+    assert read_cpu(tmp_path / "cpuinfo", tmp_path / "none").model == "Raspberry Pi 5 Model B Rev 1.0"
+    assert read_cpu(tmp_path / "cpuinfo", tmp_path / "none").features == ()
+    assert features(6, 4096, 16, RASPBERRY_PI_5_HWCAP, 26, 0, 0, 0) == ("NEON", "FP16", "dot product")
+    first, second = WITH_I8MM
+    assert features(16, first, 26, second, 0, 0) == ("NEON", "FP16", "dot product", "I8MM", "BF16")
+    assert features(16, 0x8FB) == ("NEON",), "a Raspberry Pi 4"
+    assert features(1) == ()
 
 
 def test_a_containers_limits_count(tmp_path: Path) -> None:
