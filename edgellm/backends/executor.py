@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,10 @@ class StepExecutor(Protocol):
         """
         ...
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy the keys and values of block `source`, all layers, over those of block `target`."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -119,6 +123,20 @@ class RequestExecutor(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SequenceLogits(Protocol):
+    """What a request executor may offer besides, so that `edgellm eval` can score text with it. (A step
+    executor needs no more than `step`.)
+    """
+
+    max_logits_tokens: int
+    """The longest sequence for which `sequence_logits` is exact."""
+
+    def sequence_logits(self, token_ids: Sequence[int]) -> Float32s:
+        """Logits float32[n, vocab_size]: row i scores the token that follows `token_ids[: i + 1]`."""
+        ...
 
 
 Executor = StepExecutor | RequestExecutor

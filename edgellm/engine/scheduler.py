@@ -4,6 +4,8 @@ Running decodes come first, one token each; prefill chunks fill the rest of the 
 sequences are admitted in the order of their arrival while there are places and blocks. When a running
 sequence finds no block, the youngest is pre-empted: its blocks are given back and it returns to the head
 of the queue, to be recomputed. The oldest is never pre-empted, so there is always progress.
+
+docs/engine.md tells the whole story.
 """
 
 from __future__ import annotations
@@ -29,6 +31,14 @@ class Chunk:
         return self.sequence.computed + self.count == len(self.sequence.tokens)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The next step: first the `copies` of blocks, (source, target) in order, then the `chunks`."""
+
+    chunks: list[Chunk]
+    copies: list[tuple[int, int]]
+
+
 class StepScheduler:
     """Queue, running set and blocks of a step executor. Not thread-safe: the step loop owns it."""
 
@@ -46,9 +56,16 @@ class StepScheduler:
         """Queue a new sequence."""
         self.waiting.append(sequence)
 
-    def schedule(self) -> list[Chunk]:
-        """The chunks of the next step, blocks allocated; empty only if there is nothing to do."""
+    @property
+    def unused_slots(self) -> int:
+        """Places for tokens that running sequences hold and do not use yet."""
+        size = self.pool.block_size
+        return sum(len(s.blocks) * size - s.computed for s in tuple(self.running))
+
+    def schedule(self) -> Schedule:
+        """The next step, blocks allocated; without chunks only if there is nothing to do."""
         chunks: list[Chunk] = []
+        copies: list[tuple[int, int]] = []
         budget = self._budget
         decodes = [s for s in self.running if len(s.tokens) - s.computed == 1]
         prefills = [s for s in self.running if len(s.tokens) - s.computed > 1]
@@ -60,7 +77,7 @@ class StepScheduler:
         # Growing may have pre-empted a sequence that already had a chunk.
         chunks = [chunk for chunk in chunks if chunk.sequence in self.running]
         while budget and self.waiting and len(self.running) < self._max_batch:
-            if not self._admit(self.waiting[0]):
+            if not self._admit(self.waiting[0], copies):
                 break
             sequence = self.waiting.popleft()
             self.running.append(sequence)
@@ -68,17 +85,16 @@ class StepScheduler:
             self._grow(sequence, count)
             chunks.append(Chunk(sequence, count))
             budget -= count
-        return chunks
+        return Schedule(chunks, copies)
 
     def advance(self, chunk: Chunk) -> None:
         """Note that a chunk has run, and seal the blocks it filled."""
         sequence, size = chunk.sequence, self.pool.block_size
         sequence.computed += chunk.count
         while self.prefix_cache and (sequence.sealed + 1) * size <= sequence.computed:
-            start = sequence.sealed * size
-            sequence.node = self.pool.seal(
-                sequence.blocks[sequence.sealed], sequence.node, sequence.tokens[start : start + size]
-            )
+            at = sequence.sealed
+            tokens = sequence.tokens[at * size : (at + 1) * size]
+            sequence.blocks[at], sequence.node = self.pool.seal(sequence.blocks[at], sequence.node, tokens)
             sequence.sealed += 1
 
     def remove(self, sequence: Sequence) -> None:
@@ -89,17 +105,24 @@ class StepScheduler:
         else:
             self.waiting.remove(sequence)
 
-    def _admit(self, sequence: Sequence) -> bool:
+    def _admit(self, sequence: Sequence, copies: list[tuple[int, int]]) -> bool:
         """Take the cached prefix of a waiting sequence, if the blocks for the rest of it are there too."""
         size = self.pool.block_size
-        sequence.blocks, sequence.node = self.pool.match(sequence.tokens)
-        sequence.sealed = len(sequence.blocks)
-        sequence.computed = sequence.sealed * size
-        needed = -(-(len(sequence.tokens) + 1) // size) - len(sequence.blocks)
+        prefix = self.pool.match(sequence.tokens)
+        needed = -(-(len(sequence.tokens) + 1) // size) - len(prefix.blocks)
         # With nothing running, what a lone sequence lacks can only be freed by itself: let it in.
         if needed > self.pool.available and self.running:
-            self._drop_blocks(sequence)
+            self.pool.release(prefix.blocks)
             return False
+        sequence.blocks, sequence.node = prefix.blocks, prefix.node
+        sequence.sealed = len(prefix.blocks)
+        sequence.computed = sequence.sealed * size
+        if (found := self.pool.follow(prefix)) is not None:
+            block, source = found
+            if block != source:
+                copies.append((source, block))
+            sequence.blocks.append(block)
+            sequence.computed += prefix.alike
         if sequence.new_tokens == 0:
             sequence.generation.cached_tokens = sequence.computed
         return True
@@ -121,5 +144,9 @@ class StepScheduler:
         return True
 
     def _drop_blocks(self, sequence: Sequence) -> None:
+        start = sequence.sealed * self.pool.block_size
+        if self.prefix_cache and start < sequence.computed:
+            last = sequence.tokens[start : sequence.computed]
+            self.pool.shelve(sequence.blocks[sequence.sealed], sequence.node, last)
         self.pool.release(sequence.blocks)
         sequence.blocks, sequence.node, sequence.sealed, sequence.computed = [], 0, 0, 0

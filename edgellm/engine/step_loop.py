@@ -62,11 +62,14 @@ class StepLoop:
 
     def _step(self) -> None:
         # A method of its own, so that an idle loop keeps no finished sequence (and its engine) alive.
-        if chunks := self.scheduler.schedule():
+        schedule = self.scheduler.schedule()
+        if schedule.chunks:
             try:
-                logits = self._executor.step(self._pack(chunks))
+                for source, target in schedule.copies:
+                    self._executor.copy_block(source, target)
+                logits = self._executor.step(self._pack(schedule.chunks))
                 self.steps += 1
-                self._advance(chunks, logits)
+                self._advance(schedule.chunks, logits)
             except Exception as error:
                 self._fail_running(error)
 

@@ -52,6 +52,7 @@ class NumpyExecutor:
         self.closed = False
         self.fail_next: Exception | None = None
         self.log: list[StepInput] = []
+        self.copies = 0
 
     def step(self, step: StepInput) -> Float32s:
         if self.fail_next is not None:
@@ -92,6 +93,13 @@ class NumpyExecutor:
             x = x + np.tanh(x @ layer["mlp"])
             x /= np.linalg.norm(x, axis=1, keepdims=True) / 4
         return x
+
+    def copy_block(self, source: int, target: int) -> None:
+        size = self.limits.block_size
+        self.copies += 1
+        self.cache[:, :, target * size : (target + 1) * size] = self.cache[
+            :, :, source * size : (source + 1) * size
+        ]
 
     def close(self) -> None:
         self.closed = True

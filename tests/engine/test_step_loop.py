@@ -101,9 +101,34 @@ def test_a_chat_turn_reuses_the_blocks_of_the_conversation() -> None:
     loop.submit([second])
     result = second.generation.result()
     loop.close()
-    assert result.cached_tokens == 28  # of 32 tokens: 7 whole blocks of 4; the last must be computed
-    assert len(executor.log[0].token_ids) == 4
+    # Of 32 tokens, all but the user's two and the answer's last, whose keys were never computed.
+    assert result.cached_tokens == 29
+    assert executor.log[0].token_ids.tolist() == turn[29:]
     assert list(result.token_ids) == executor.greedy(turn, 4)
+
+
+def test_a_fork_of_a_conversation_copies_what_it_shares_and_spoils_nothing() -> None:
+    executor = NumpyExecutor(num_blocks=40)
+    loop = StepLoop(executor)
+    start = list(range(1, 19))
+
+    def answer(prompt: list[int]) -> Result:
+        one = sequence(prompt, 5)
+        loop.submit([one])
+        return one.generation.result()
+
+    first = answer(start)
+    turn = [*start, *first.token_ids]
+    forks = [answer([*start, 50 + i, 3, 4]) for i in range(3)]
+    again = answer([*turn, 7])
+    loop.close()
+    assert [fork.cached_tokens for fork in forks] == [18] * 3
+    assert again.cached_tokens == len(turn) - 1
+    assert executor.copies == 3
+    for i, fork in enumerate(forks):
+        assert list(fork.token_ids) == executor.greedy([*start, 50 + i, 3, 4], 5)
+    assert list(again.token_ids) == executor.greedy([*turn, 7], 5)
+    assert loop.scheduler.pool.in_use == 0
 
 
 def test_a_late_request_joins_the_running_batch() -> None:

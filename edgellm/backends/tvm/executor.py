@@ -104,6 +104,11 @@ class TvmExecutor:
         rows_of_all: Float32s = np.asarray(np.from_dlpack(logits), np.float32)
         return rows_of_all[: len(step.logits_rows), : self.limits.vocab_size]
 
+    def copy_block(self, source: int, target: int) -> None:
+        """See `StepExecutor.copy_block`."""
+        for array in self._arrays[1]:
+            array[target] = array[source]
+
     def close(self) -> None:
         """Let go of the model's memory."""
         self._packs = []
