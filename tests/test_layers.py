@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "backends": {"errors", "units", "machine", "resources", "bundle", "text", "quantize", "compile"},
     "engine": {"errors", "units", "bundle", "text", "backends"},
     "server": {"errors", "units", "bundle", "text", "backends", "engine"},
+    "evaluation": {"errors", "bundle", "text", "checkpoint", "backends", "builder"},
     "bench": {"errors", "units", "machine", "bundle", "checkpoint", "backends", "engine"},
 }
 

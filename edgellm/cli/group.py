@@ -27,6 +27,7 @@ COMMANDS = {
     "generate": "Answer one prompt, or a file of them.",
     "serve": "Serve a bundle over HTTP, as the OpenAI API does.",
     "bench": "Measure a bundle's speed and memory.",
+    "eval": "Measure what quantization costs: perplexity, KL divergence.",
     "inspect": "Show what a bundle is and what it needs.",
     "verify": "Check every byte of a bundle.",
     "targets": "List the targets that bundles are built for.",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PLAIN_WIDTH = 200
+_COUNTED = ("compile", "score")
+"""Stages whose progress is in pieces, not bytes."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -95,7 +97,7 @@ def progress_bars(
         titles: stage -> what to call it. quiet: show nothing.
 
     Yields:
-        A function (stage, done, in all), in bytes but for the stage "compile".
+        A function (stage, done, in all), in bytes but for the stages "compile" and "score".
     """
     if quiet or not sys.stderr.isatty():
         yield lambda stage, done, total: None
@@ -117,7 +119,7 @@ def progress_bars(
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
             tasks[stage] = bars.add_task(titles.get(stage, stage), total=total, amount="")
-        of = [str(value) if stage == "compile" else bytes_text(value) for value in (done, total)]
+        of = [str(value) if stage in _COUNTED else bytes_text(value) for value in (done, total)]
         bars.update(tasks[stage], completed=done, total=total, amount=" of ".join(of))
 
     with bars:

@@ -1,14 +1,17 @@
 """The held-out questions: ways to ask, and numbers, that never occur in the demo model's training.
 
-python models/demo/heldout.py      writes them to heldout.jsonl
+python models/demo/heldout.py                writes them to heldout.jsonl
+python models/demo/heldout.py --texts FILE   writes the conversations, with their answers, for `edgellm eval`
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from corpus import HERE, Corpus, Intent, Message, fill, render
 
@@ -72,6 +75,14 @@ def texts() -> list[str]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=Path, metavar="FILE.jsonl")
+    if (out := parser.parse_args().texts) is not None:
+        lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts())
+        out.write_text("".join(lines), encoding="utf-8")
+        return
     with (HERE / "heldout.jsonl").open("w", encoding="utf-8") as file:
         for item in items():
             keys = {key: value for key, value in item.__dict__.items() if key != "forbid"}

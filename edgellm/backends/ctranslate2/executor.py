@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from edgellm.backends.ctranslate2.first_token import draw_first_token
 from edgellm.backends.ctranslate2.passes import Feed, all_forced, at_once, one_forced
 from edgellm.backends.ctranslate2.seeding import WorkerGenerator, find_generator
 from edgellm.backends.ctranslate2.vocabulary import read_tokens
-from edgellm.backends.executor import Cohort, ExecutorLimits, TokenCallback
+from edgellm.backends.executor import Cohort, ExecutorLimits, Float32s, TokenCallback
 from edgellm.backends.params import SamplingParams
 from edgellm.errors import BundleError, ExecutorError
 
@@ -85,6 +86,7 @@ class CTranslate2Executor:
         if self._seeding is not None:
             supported.add("seed")
         self.supported = frozenset(supported)
+        self.max_logits_tokens = min(context, window or context)
         self.costly = frozenset({"repetition_penalty"})
 
     def run(self, cohort: Cohort, on_token: TokenCallback) -> None:
@@ -112,6 +114,26 @@ class CTranslate2Executor:
                 self.run(_part(cohort, rows), lambda row, *rest, rows=rows: on_token(rows[row], *rest))
             return
         self._generate(cohort, feed, on_token, seeding)
+
+    def sequence_logits(self, token_ids: Sequence[int]) -> Float32s:
+        """See `SequenceLogits`. All tokens go in at once, so a sliding window limits how many (`passes.py`).
+
+        Raises:
+            ExecutorError: the sequence is too long, or CTranslate2 failed.
+        """
+        import numpy as np
+
+        if len(token_ids) > self.max_logits_tokens:
+            raise ExecutorError(
+                f"logits of {len(token_ids)} tokens were asked for; CTranslate2 gives right ones for at most "
+                f"{self.max_logits_tokens} tokens of this model"
+            )
+        try:
+            output = self._library.open().forward_batch([list(token_ids)])
+        except (RuntimeError, ValueError) as error:
+            raise ExecutorError(f"CTranslate2 failed while scoring: {error}") from error
+        logits: Float32s = np.asarray(output)[0]
+        return logits
 
     def close(self) -> None:
         """End what runs and free the model."""
