@@ -57,7 +57,7 @@ X86_64 = (
         ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni",
         6, 2, 12,
     ),
-    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 4),
+    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 8),
     Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4),
 )  # fmt: skip
 ARM64 = (
