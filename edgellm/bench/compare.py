@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import statistics
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import msgspec
 
+from edgellm.bench.bandwidth import measure_bandwidth
 from edgellm.bench.cases import Case, Sample, median, tokens_per_second
-from edgellm.bench.worker import Hello, WorkerSpec
+from edgellm.bench.cpu_time import machine_seconds
+from edgellm.bench.processes import Worker, settle
 from edgellm.errors import EdgeLLMError
 
-SETTLE_SECONDS = 0.3
-"""Pause between measurements: OpenMP threads of the engine before spin for a while before they sleep."""
+
+class Measurement(msgspec.Struct, frozen=True):
+    """One engine, one case, one round.
+
+    Attributes:
+        bandwidth_gbps: what the memory gave right before this case of this round, in 10^9 bytes a second.
+        others_cores: CPU time that all but the measured engine used meanwhile, as a number of cores; None
+            where the system does not tell.
+    """
+
+    engine: str
+    case: Case
+    round: int
+    sample: Sample
+    bandwidth_gbps: float
+    others_cores: float | None
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What `edgellm bench` reports of one engine and case; medians over the rounds.
+    """What is reported of one engine and case; medians over the rounds.
 
     Attributes:
-        gbps: weight bytes read per second of decoding, in 10^9 bytes: each step reads all weights once.
+        prefill_tps: prompt tokens a second, until each prompt has its first new token.
+        decode_tps: new tokens a second after the first ones, over the whole batch.
+        ttft_ms: time to a prompt's first new token. peak_rss_mb: most memory held so far, in 10^6 bytes.
+        gbps: weight bytes that decoding reads, in 10^9 a second: each step reads all but the embedding once.
+        read_bandwidth_gbps: what the memory gives. bandwidth_percent: gbps as a part of it.
+        others_cores: CPU time that others used meanwhile, as a number of cores.
     """
 
     engine: str
@@ -34,77 +53,56 @@ class Line(msgspec.Struct, frozen=True):
     ttft_ms: float
     peak_rss_mb: float
     gbps: float
+    read_bandwidth_gbps: float
+    bandwidth_percent: float
     rounds: int
-
-
-class Worker:
-    """An engine in its own process."""
-
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgellm.bench.worker", msgspec.json.encode(spec).decode()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        hello = msgspec.json.decode(self._read(spec.kind), type=Hello)
-        if hello.error:
-            self.close()
-            raise EdgeLLMError(f"{spec.kind} cannot be measured: {hello.error}")
-        self.name, self.weight_bytes = hello.name, hello.weight_bytes
-
-    def measure(self, case: Case) -> Sample:
-        """Run one case in the worker."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(case) + b"\n")
-        self._process.stdin.flush()
-        return msgspec.json.decode(self._read(self.name), type=Sample)
-
-    def _read(self, name: str) -> bytes:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise EdgeLLMError(f"the process measuring {name} ended with status {self._process.wait()}")
-        return line
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    others_cores: float | None = None
 
 
 def run_rounds(
-    workers: Sequence[Worker], cases: Sequence[Case], rounds: int
-) -> Iterator[tuple[Worker, Case, Sample]]:
-    """Samples as they come. Engines alternate within a case, and the order turns from round to round."""
+    workers: Sequence[Worker], cases: Sequence[Case], rounds: int, threads: int
+) -> Iterator[Measurement]:
+    """Measurements as they come. Engines alternate within a case, and the order turns from round to round.
+
+    Args:
+        threads: that read memory when its bandwidth is measured, before each case of each round.
+    """
     for number in range(rounds):
         order = list(workers) if number % 2 == 0 else list(reversed(workers))
         for case in cases:
+            settle(workers)
+            bandwidth = round(measure_bandwidth(threads), 2)
             for worker in order:
-                time.sleep(SETTLE_SECONDS)
-                yield worker, case, worker.measure(case)
+                settle(workers)
+                sample, others = _measure(worker, case)
+                yield Measurement(worker.name, case, number, sample, bandwidth, others)
 
 
-def summarize(worker: Worker, case: Case, samples: Sequence[Sample]) -> Line:
-    """Medians of one engine's samples of one case."""
-    middle = median(samples)
+def _measure(worker: Worker, case: Case) -> tuple[Sample, float | None]:
+    start, machine, own = time.perf_counter(), machine_seconds(), worker.cpu_seconds()
+    sample = worker.measure(case)
+    seconds, machine_after, own_after = time.perf_counter() - start, machine_seconds(), worker.cpu_seconds()
+    if machine is None or own is None or machine_after is None or own_after is None:
+        return sample, None
+    return sample, round(max(0.0, machine_after - machine - (own_after - own)) / seconds, 3)
+
+
+def summarize(measured: Sequence[Measurement], step_bytes: float) -> Line:
+    """Medians of one engine's measurements of one case.
+
+    Args:
+        step_bytes: bytes of weights that a decode step reads.
+    """
+    engine, case = measured[0].engine, measured[0].case
+    middle = median([one.sample for one in measured])
     if middle.total_s <= middle.prefill_s:
         raise EdgeLLMError(f"{case.new} new tokens are too few to measure on this model; raise --new")
     prefill, decode = tokens_per_second(case, middle)
+    gbps = decode / case.batch * step_bytes / 1e9
+    bandwidth = statistics.median(one.bandwidth_gbps for one in measured)
+    others = [one.others_cores for one in measured if one.others_cores is not None]
     return Line(
-        engine=worker.name,
+        engine=engine,
         batch=case.batch,
         prompt=case.prompt,
         new=case.new,
@@ -112,22 +110,49 @@ def summarize(worker: Worker, case: Case, samples: Sequence[Sample]) -> Line:
         decode_tps=round(decode, 2),
         ttft_ms=round(1000 * middle.ttft_s, 2),
         peak_rss_mb=round(middle.peak_rss_mb, 1),
-        gbps=round(decode / case.batch * worker.weight_bytes / 1e9, 2),
-        rounds=len(samples),
+        gbps=round(gbps, 3),
+        read_bandwidth_gbps=round(bandwidth, 2),
+        bandwidth_percent=round(100 * gbps / bandwidth, 1),
+        rounds=len(measured),
+        others_cores=round(statistics.median(others), 3) if others else None,
     )
 
 
-def ratios(lines: Sequence[Line], ours: str) -> list[dict[str, float | str | int]]:
-    """Our speed divided by each peer's, case by case."""
-    own = {(line.batch, line.prompt): line for line in lines if line.engine == ours}
+def summarize_all(
+    measured: Sequence[Measurement], workers: Sequence[Worker], cases: Sequence[Case], share: float
+) -> list[Line]:
+    """A line for each case and worker, in this order. `share`: of the weights that a decode step reads."""
     return [
-        {
-            "peer": line.engine,
-            "batch": line.batch,
-            "prompt": line.prompt,
-            "prefill_ratio": round(own[line.batch, line.prompt].prefill_tps / line.prefill_tps, 3),
-            "decode_ratio": round(own[line.batch, line.prompt].decode_tps / line.decode_tps, 3),
-        }
+        summarize(
+            [one for one in measured if one.engine == worker.name and one.case == case],
+            worker.weight_bytes * share,
+        )
+        for case in cases
+        for worker in workers
+    ]
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """Our speed divided by a peer's."""
+
+    peer: str
+    batch: int
+    prompt: int
+    prefill_ratio: float
+    decode_ratio: float
+
+
+def ratios(lines: Sequence[Line], ours: str) -> list[Ratio]:
+    """Engine `ours` against each other engine, case by case."""
+    own = {(line.batch, line.prompt, line.new): line for line in lines if line.engine == ours}
+    return [
+        Ratio(
+            peer=line.engine,
+            batch=line.batch,
+            prompt=line.prompt,
+            prefill_ratio=round(own[line.batch, line.prompt, line.new].prefill_tps / line.prefill_tps, 3),
+            decode_ratio=round(own[line.batch, line.prompt, line.new].decode_tps / line.decode_tps, 3),
+        )
         for line in lines
-        if line.engine != ours and (line.batch, line.prompt) in own
+        if line.engine != ours and (line.batch, line.prompt, line.new) in own
     ]

@@ -73,11 +73,15 @@ def write_gguf(checkpoint: Checkpoint, out: Path, quant: str) -> None:
             writer.add_tensor(f"{target}.weight", values)
         else:
             writer.add_tensor(f"{target}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    beside.replace(out)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        beside.replace(out)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _add_vocabulary(writer: Any, checkpoint: Checkpoint) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -103,7 +104,7 @@ class LlamaCppRunner:
             raise EdgeLLMError(f"llama.cpp cannot load {gguf}")
         self._threads = threads
         self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
-        self.name = f"llamacpp-{Path(gguf).stem.rpartition('-')[2]}"
+        self.name = f"llamacpp-{re.split('[-.]', Path(gguf).stem)[-1].lower()}"
         self.weight_bytes = llama_cpp.llama_model_size(self._model)
         self.measure(Case(1, 8, 4))
 

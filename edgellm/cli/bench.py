@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli.output import json_option, print_json, print_table
+from edgellm.cli.output import json_option, note, print_json, print_table
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.bench.cases import Case
-    from edgellm.bench.compare import Line
+    from edgellm.bench.compare import Line, Measurement, Ratio
+    from edgellm.bench.conversions import Conversions
     from edgellm.bench.worker import WorkerSpec
     from edgellm.bundle import Bundle
 
 PEERS = ("llamacpp", "ctranslate2")
 _GGUF_QUANT = {"int4": "q4_0", "int8": "q8_0", "fp32": "f32", "fp16": "f16"}
+_BUSY_CORES = 0.1
+"""Figures deserve a warning when others used more of the processor than this."""
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
@@ -29,7 +32,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
         numbers = []
     if not numbers or min(numbers) < 1 or max(numbers) > 4096:
         raise click.BadParameter(f"{value!r} is not a list like 1,4,8", ctx, param)
-    return numbers
+    return list(dict.fromkeys(numbers))
 
 
 @click.command()
@@ -37,13 +40,18 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
 @click.option("--batch", callback=_numbers, default="1,4,8", show_default=True, help="Batch sizes.")
 @click.option("--prompt", callback=_numbers, default="64", show_default=True, help="Prompt tokens.")
 @click.option("--new", type=click.IntRange(2, 4096), default=32, show_default=True, help="New tokens.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads, for every engine.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads, for every engine. [default: one a core]"
+)
 @click.option(
     "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Medians of this many."
 )
 @click.option("--compare", default="", metavar="PEERS", help=f"Peers to measure too: {', '.join(PEERS)}.")
-@click.option("--checkpoint", type=click.Path(), help="The bundle's checkpoint, to convert for a peer.")
+@click.option("--checkpoint", metavar="MODEL", help="The bundle's checkpoint, to convert for a peer.")
 @click.option("--gguf", type=click.Path(), help="A GGUF file for llama.cpp instead of converting.")
+@click.option(
+    "--keep", type=click.Path(), metavar="DIR", help="Keep conversions in DIR, and take them from there."
+)
 @click.option("--plot", "plot_file", type=click.Path(), metavar="FILE.png", help="Draw the result.")
 @json_option
 def bench(
@@ -56,6 +64,7 @@ def bench(
     compare: str,
     checkpoint: str | None,
     gguf: str | None,
+    keep: str | None,
     plot_file: str | None,
     as_json: bool,
 ) -> None:
@@ -64,34 +73,42 @@ def bench(
     Every engine gets the same token ids in a process of its own; engines take turns, and medians over
     the rounds are printed. Prefill counts the prompts' tokens until each has its first new token; decode
     counts the tokens after that. Only figures of one run on a quiet machine can be compared.
+
+    llama.cpp gets the weights in its nearest format (q4_0, q8_0), CTranslate2 called directly gets int8.
     """
-    from edgellm.bench.bandwidth import read_bandwidth
+    from edgellm.backends.cpu import compute_threads
     from edgellm.bench.cases import Case
-    from edgellm.bench.compare import Worker, ratios, run_rounds, summarize
+    from edgellm.bench.compare import ratios, run_rounds, summarize_all
+    from edgellm.bench.processes import Worker
+    from edgellm.bench.weights import read_share
     from edgellm.bundle import Bundle
-    from edgellm.machine import usable_cores
 
     opened = Bundle.open(bundle)
     cases = [Case(b, p, new) for p in prompt for b in batch]
     _check_room(opened, cases)
+    threads = threads or compute_threads()
+    measured: list[Measurement] = []
     with ExitStack() as stack:
-        specs = _specs(opened, compare, threads, max(batch), checkpoint, gguf, stack)
-        bandwidth = read_bandwidth(threads or usable_cores() or 1)
+        specs = _specs(opened, compare, threads, max(batch), checkpoint, gguf, keep, stack)
         workers = [stack.enter_context(Worker(spec)) for spec in specs]
-        samples: dict[tuple[str, Case], list[Any]] = {}
-        for number, (worker, case, sample) in enumerate(run_rounds(workers, cases, rounds)):
-            samples.setdefault((worker.name, case), []).append(sample)
-            _progress(number + 1, rounds * len(cases) * len(workers))
-        lines = [summarize(worker, case, samples[worker.name, case]) for case in cases for worker in workers]
+        total = rounds * len(cases) * len(workers)
+        for one in run_rounds(workers, cases, rounds, threads):
+            measured.append(one)
+            _progress(len(measured), total)
+        lines = summarize_all(measured, workers, cases, read_share(opened.manifest.model))
     compared = ratios(lines, workers[0].name)
+    bandwidths = [one.bandwidth_gbps for one in measured]
     if as_json:
-        _print_json(lines, compared, bandwidth)
+        _print_json(lines, compared, (min(bandwidths), max(bandwidths)))
     else:
-        _print_table(lines, compared, bandwidth)
+        _print_table(lines, compared, (min(bandwidths), max(bandwidths)))
+    busy = max((line.others_cores or 0.0 for line in lines), default=0.0)
+    if busy > _BUSY_CORES:
+        note(f"other programs used up to {busy:.1f} cores meanwhile: measure again on a quiet machine")
     if plot_file is not None:
         from edgellm.bench.plot import plot
 
-        plot(lines, Path(plot_file), f"{opened.manifest.source.name}, {threads or usable_cores()} threads")
+        plot(lines, Path(plot_file), f"{opened.manifest.source.name}, {threads} threads")
 
 
 def _check_room(bundle: Bundle, cases: list[Case]) -> None:
@@ -106,48 +123,46 @@ def _check_room(bundle: Bundle, cases: list[Case]) -> None:
 def _specs(
     bundle: Bundle,
     compare: str,
-    threads: int | None,
+    threads: int,
     max_batch: int,
     checkpoint: str | None,
     gguf: str | None,
+    keep: str | None,
     stack: ExitStack,
 ) -> list[WorkerSpec]:
     """What to load: the bundle first, then the peers asked for, converted where needed."""
     from edgellm.bench.worker import WorkerSpec
 
-    peers = [name.strip() for name in compare.split(",") if name.strip()]
+    peers = list(dict.fromkeys(name.strip() for name in compare.split(",") if name.strip()))
     if unknown := [name for name in peers if name not in PEERS]:
         raise UsageError(f"no peer is called {unknown[0]!r}; known are {', '.join(PEERS)}")
     specs = [WorkerSpec("edgellm", str(bundle.path), threads, max_batch)]
     for peer in peers:
         if peer == "llamacpp":
-            path = gguf or _convert_gguf(bundle, checkpoint, stack)
-            specs.append(WorkerSpec("llamacpp", path, threads, max_batch))
-        elif bundle.manifest.backend == "ctranslate2":
-            specs.append(WorkerSpec("ctranslate2", str(bundle.path / "ctranslate2"), threads, max_batch))
+            if gguf is None:
+                quant = _GGUF_QUANT[bundle.manifest.quant]
+                gguf = str(_conversions(peer, checkpoint, keep, stack).gguf(quant))
+            specs.append(WorkerSpec("llamacpp", gguf, threads, max_batch))
         else:
-            raise UsageError("ctranslate2 can only be compared on a bundle of the ctranslate2 backend")
+            if bundle.manifest.backend == "ctranslate2":
+                directory = bundle.path / "ctranslate2"
+            else:
+                directory = _conversions(peer, checkpoint, keep, stack).ctranslate2("int8")
+            specs.append(WorkerSpec("ctranslate2", str(directory), threads, max_batch))
     return specs
 
 
-def _convert_gguf(bundle: Bundle, checkpoint: str | None, stack: ExitStack) -> str:
-    """Write the checkpoint as GGUF into a temporary directory, quantized like the bundle."""
+def _conversions(peer: str, checkpoint: str | None, keep: str | None, stack: ExitStack) -> Conversions:
+    """Converts into `keep`, or else into a temporary directory."""
     import tempfile
 
-    from edgellm.bench.gguf_file import write_gguf
-    from edgellm.checkpoint import Checkpoint
+    from edgellm.bench.conversions import Conversions
 
     if checkpoint is None:
-        raise UsageError(
-            "llama.cpp needs the weights in its own format: give --checkpoint DIR or --gguf FILE"
-        )
-    quant = _GGUF_QUANT[bundle.manifest.quant]
-    out = (
-        Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgellm-bench-")))
-        / f"model-{quant}.gguf"
-    )
-    write_gguf(Checkpoint.open(Path(checkpoint)), out, quant)
-    return str(out)
+        instead = " or --gguf FILE" if peer == "llamacpp" else ""
+        raise UsageError(f"{peer} needs the weights in its own format: give --checkpoint MODEL{instead}")
+    directory = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="edgellm-bench-"))
+    return Conversions(checkpoint, Path(directory).expanduser(), note)
 
 
 def _progress(done: int, total: int) -> None:
@@ -157,36 +172,22 @@ def _progress(done: int, total: int) -> None:
         click.echo(f"\rmeasured {done} of {total}", nl=done == total, err=True)
 
 
-def _print_json(lines: list[Line], compared: list[dict[str, float | str | int]], bandwidth: float) -> None:
+def _print_json(lines: list[Line], compared: list[Ratio], bandwidths: tuple[float, float]) -> None:
     import msgspec
 
+    by_case = {(ratio.peer, ratio.batch, ratio.prompt): ratio for ratio in compared}
     for line in lines:
         described = msgspec.to_builtins(line)
-        described["read_bandwidth_gbps"] = round(bandwidth, 2)
-        for ratio in compared:
-            if line.engine == ratio["peer"] and (line.batch, line.prompt) == (
-                ratio["batch"],
-                ratio["prompt"],
-            ):
-                described["edgellm_prefill_ratio"] = ratio["prefill_ratio"]
-                described["edgellm_decode_ratio"] = ratio["decode_ratio"]
+        described["read_bandwidth_min_gbps"], described["read_bandwidth_max_gbps"] = bandwidths
+        if ratio := by_case.get((line.engine, line.batch, line.prompt)):
+            described["edgellm_prefill_ratio"] = ratio.prefill_ratio
+            described["edgellm_decode_ratio"] = ratio.decode_ratio
         print_json(described)
 
 
-def _print_table(lines: list[Line], compared: list[dict[str, float | str | int]], bandwidth: float) -> None:
-    headings = (
-        "engine",
-        "batch",
-        "prompt",
-        "prefill tok/s",
-        "decode tok/s",
-        "GB/s",
-        "TTFT ms",
-        "peak MB",
-        "×",
-    )
+def _print_table(lines: list[Line], compared: list[Ratio], bandwidths: tuple[float, float]) -> None:
+    by_case = {(ratio.peer, ratio.batch, ratio.prompt): ratio for ratio in compared}
     rows = []
-    by_case = {(r["peer"], r["batch"], r["prompt"]): r for r in compared}
     for line in lines:
         ratio = by_case.get((line.engine, line.batch, line.prompt))
         rows.append(
@@ -196,13 +197,19 @@ def _print_table(lines: list[Line], compared: list[dict[str, float | str | int]]
                 str(line.prompt),
                 f"{line.prefill_tps:.1f}",
                 f"{line.decode_tps:.1f}",
-                f"{line.gbps:.1f}",
+                f"{line.gbps:.1f} ({line.bandwidth_percent:.0f} %)",
                 f"{line.ttft_ms:.0f}",
                 f"{line.peak_rss_mb:.0f}",
-                f"{ratio['prefill_ratio']:.2f} / {ratio['decode_ratio']:.2f}" if ratio else "",
+                f"{ratio.prefill_ratio:.2f} / {ratio.decode_ratio:.2f}" if ratio else "",
             )
         )
-    print_table(headings, rows)
-    click.echo(f"read bandwidth of this machine's memory: {bandwidth:.1f} GB/s")
+    print_table(
+        ("engine", "batch", "prompt", "prefill tok/s", "decode tok/s", "GB/s", "TTFT ms", "peak MB", "×"),
+        rows,
+    )
+    low, high = bandwidths
+    click.echo(
+        f"GB/s: weights read while decoding, and their part of what memory gives ({low:.0f} to {high:.0f})"
+    )
     if compared:
         click.echo("×: edgellm's speed divided by that engine's, prefill / decode")
