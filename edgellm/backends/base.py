@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgellm.bundle.manifest import BatchingMode
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.backends.executor import Executor
@@ -52,6 +53,19 @@ class LoadOptions:
     context: int | None = None
     workers: int | None = None
 
+    def context_within(self, built: int) -> int:
+        """Tokens that a sequence may hold, of a bundle that was built for `built`.
+
+        Raises:
+            UsageError: more are asked for.
+        """
+        if self.context is not None and self.context > built:
+            raise UsageError(
+                f"a context of {self.context} was asked for and the bundle holds {built}; "
+                f"build it again with --context {self.context}"
+            )
+        return self.context or built
+
 
 class Backend(Protocol):
     """One way to compile and execute. Modules in `edgellm/backends/` provide one object `backend` each."""
@@ -72,5 +86,9 @@ class Backend(Protocol):
         ...
 
     def load(self, bundle: Bundle, options: LoadOptions) -> Executor:
-        """Open an executor over a bundle of this backend."""
+        """Open an executor over a bundle of this backend.
+
+        Raises:
+            UsageError: an option is out of range. UnsupportedError: it does not fit into memory.
+        """
         ...

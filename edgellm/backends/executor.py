@@ -14,6 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.params import SamplingParams
 
 Int32s = NDArray[np.int32]
@@ -72,6 +73,8 @@ class StepExecutor(Protocol):
 
     mode: Literal["step"]
     limits: ExecutorLimits
+    memory: MemoryPlan | None
+    """What it takes; None where nobody has planned it."""
 
     def step(self, step: StepInput) -> Float32s:
         """Write keys and values of the step's tokens into their blocks; logits float32[r, vocab_size].
@@ -111,6 +114,8 @@ class RequestExecutor(Protocol):
 
     mode: Literal["request"]
     limits: ExecutorLimits
+    memory: MemoryPlan | None
+    """As for a step executor."""
     supported: frozenset[str]
     """Names of the `SamplingParams` fields that are honoured, beyond those the engine itself handles
     (max_tokens, stop, stop_token_ids, ignore_eos). Others must be at their defaults."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.options import engine_options, open_engine, sampling_options, split_options
+from edgellm.cli.options import engine_options, note_memory, open_engine, sampling_options, split_options
 from edgellm.cli.output import print_answer
 from edgellm.errors import EdgeLLMError, PromptTooLongError
 
@@ -42,10 +42,12 @@ def chat(bundle: str, system: str | None, **options: Any) -> None:
     """
     engine_settings, sampling = split_options(options)
     interactive = sys.stdin.isatty()
-    with open_engine(bundle, engine_settings) as engine:
+    # One conversation needs one place.
+    with open_engine(bundle, {"max_batch": 1} | engine_settings) as engine:
         engine.params(**sampling)  # a setting that cannot work is refused before the first question
         session = _Session(engine, system, sampling, interactive)
         if interactive:
+            note_memory(engine)
             _line_editing()
             model = engine.bundle.manifest
             click.secho(

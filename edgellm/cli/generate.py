@@ -56,6 +56,8 @@ def generate(
     engine_settings, sampling = split_options(options)
     if source is None and prompt in (None, "-"):
         prompt = sys.stdin.read()
+    if source is None:
+        engine_settings = {"max_batch": 1} | engine_settings
     with open_engine(bundle, engine_settings | {"max_queue": MAX_QUEUE}) as engine:
         if source is not None:
             if failed := _run_lines(engine, source, raw, system, sampling):

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from edgellm.cli.output import note
 
 if TYPE_CHECKING:
     from edgellm.engine import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ENGINE = (
-    click.option(
-        "--threads", type=click.IntRange(1, 1024), help="CPU threads of a step [default: one per core]"
-    ),
-    click.option("--max-batch", type=click.IntRange(1, 4096), help="Sequences that run together."),
-    click.option(
-        "--context", type=click.IntRange(1), help="Tokens one sequence may hold [default: the bundle's]"
-    ),
-    click.option(
-        "--workers", type=click.IntRange(1, 64), help="Cohorts that run at once (request-level bundles only)."
-    ),
-)
+
+def environment_option(name: str, *more: str, **settings: Any) -> Callable[[F], F]:
+    """An option that can also be set as EDGELLM_NAME."""
+    variable = "EDGELLM_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(
+        name, *more, envvar=variable, show_default=settings.pop("show_default", True), **settings
+    )
+
+
+def _engine(option: Any) -> tuple[Callable[[F], F], ...]:
+    return (
+        option(
+            "--threads",
+            type=click.IntRange(1, 1024),
+            help="CPU threads of a step or cohort.  [default: one per core]",
+        ),
+        option(
+            "--context",
+            type=click.IntRange(1),
+            help="Tokens of prompt and answer together; less needs less memory.  [default: the bundle's]",
+        ),
+        option(
+            "--max-batch",
+            type=click.IntRange(1, 4096),
+            help="Requests that run together; each gets memory for its whole context.  "
+            "[default: the backend's]",
+        ),
+        option(
+            "--workers",
+            type=click.IntRange(1, 64),
+            help="Cohorts at a time (request mode).  [default: the backend's]",
+        ),
+    )
+
 
 _SAMPLING = (
     click.option(
@@ -54,8 +79,13 @@ def _all(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 
 def engine_options(command: F) -> F:
-    """--threads, --max-batch, --context, --workers."""
-    return _all(_ENGINE)(command)
+    """--threads, --context, --max-batch, --workers."""
+    return _all(_engine(click.option))(command)
+
+
+def served_engine_options(command: F) -> F:
+    """The same, which can be set in the environment too."""
+    return _all(_engine(environment_option))(command)
 
 
 def sampling_options(command: F) -> F:
@@ -65,13 +95,19 @@ def sampling_options(command: F) -> F:
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(engine settings, sampling settings) that were given, from a command's keyword arguments."""
-    names = ("threads", "max_batch", "context", "workers")
+    names = ("threads", "context", "max_batch", "workers")
     engine = {name: options[name] for name in names if options.get(name) is not None}
     sampling = {k: v for k, v in options.items() if k not in names and v is not None and v != ()}
     return engine, sampling
 
 
-def open_engine(bundle: str, settings: dict[str, Any]) -> Engine:
+def note_memory(engine: Engine) -> None:
+    """What the engine takes of the machine's memory, line by line on stderr."""
+    for line in engine.memory.lines() if engine.memory is not None else ():
+        note(line)
+
+
+def open_engine(bundle: str | Path, settings: dict[str, Any]) -> Engine:
     """Open an engine; imported here so that `--help` stays fast."""
     from edgellm.engine import Engine
 

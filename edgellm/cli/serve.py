@@ -4,90 +4,84 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from edgellm.cli.options import (
+    environment_option,
+    note_memory,
+    open_engine,
+    served_engine_options,
+    split_options,
+)
 from edgellm.cli.output import note, print_json
 from edgellm.server.settings import DEFAULT_MAX_BODY, DEFAULT_PORT, ServerSettings
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _option(name: str, *more: str, **settings: Any) -> Callable[[F], F]:
-    """An option that can also be set as EDGELLM_NAME."""
-    variable = "EDGELLM_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(
-        name, *more, envvar=variable, show_default=settings.pop("show_default", True), **settings
-    )
 
 
 @click.command("serve")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 = all networks.")
-@_option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 = any free one.")
-@_option(
-    "--threads", type=click.IntRange(1), help="CPU threads of a step or cohort.  [default: one per core]"
+@environment_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 = all networks.")
+@environment_option(
+    "--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 = any free one."
 )
-@_option(
-    "--context", type=click.IntRange(1), help="Tokens of prompt and answer together.  [default: the bundle's]"
+@served_engine_options
+@environment_option(
+    "--max-queue", default=256, type=click.IntRange(1), help="Requests that may wait; more get a 429."
 )
-@_option("--max-batch", type=click.IntRange(1), help="Requests that run together.  [default: the backend's]")
-@_option(
-    "--workers", type=click.IntRange(1), help="Cohorts at a time (request mode).  [default: the backend's]"
+@environment_option(
+    "--no-prefix-cache",
+    is_flag=True,
+    help="Compute every prompt from its start, also what another began with (step mode).",
 )
-@_option("--max-queue", default=256, type=click.IntRange(1), help="Requests that may wait; more get a 429.")
-@_option(
+@environment_option(
     "--api-key",
     metavar="KEY",
     help="Ask clients for this key. Other users of this machine can see command lines: prefer the variable.",
 )
-@_option(
+@environment_option(
     "--model-name",
     multiple=True,
     metavar="NAME",
     help="Name the model answers to; repeatable, the first is shown.  [default: the bundle's]",
 )
-@_option(
+@environment_option(
     "--cors-origin",
     multiple=True,
     metavar="ORIGIN",
     help="Web origin whose pages may call this server; repeatable; * = all.  [default: none]",
 )
-@_option(
+@environment_option(
     "--allowed-host",
     multiple=True,
     metavar="NAME",
     help="Host name that clients may use beside this machine's; repeatable.",
 )
-@_option(
+@environment_option(
     "--max-body", default=DEFAULT_MAX_BODY, type=click.IntRange(1024), help="Largest request body in bytes."
 )
-@_option(
+@environment_option(
     "--body-timeout",
     default=30,
     type=click.FloatRange(0, min_open=True),
     help="Seconds in which a request's body must arrive.",
 )
-@_option(
+@environment_option(
     "--grace",
     default=20,
     type=click.FloatRange(0),
     help="Seconds for running answers to finish when told to stop.",
 )
-@_option("--access-log", is_flag=True, help="One line on stderr for each request.")
-@_option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@environment_option("--access-log", is_flag=True, help="One line on stderr for each request.")
+@environment_option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def serve(
     bundle: Path,
     host: str,
     port: int,
-    threads: int | None,
-    context: int | None,
-    max_batch: int | None,
-    workers: int | None,
     max_queue: int,
+    no_prefix_cache: bool,
     api_key: str | None,
     model_name: tuple[str, ...],
     cors_origin: tuple[str, ...],
@@ -97,6 +91,7 @@ def serve(
     grace: float,
     access_log: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Serve BUNDLE over HTTP: the OpenAI API under /v1, and a chat page at /.
 
@@ -135,11 +130,11 @@ def serve(
     # The address first: a port that is taken should not cost the time to load a model.
     sock = bind(settings)
 
-    from edgellm.engine import Engine
-
-    with Engine(
-        bundle, threads=threads, max_batch=max_batch, context=context, workers=workers, max_queue=max_queue
-    ) as engine:
+    engine_settings, _ = split_options(options)
+    engine_settings |= {"max_queue": max_queue, "prefix_cache": not no_prefix_cache}
+    with open_engine(bundle, engine_settings) as engine:
+        if not as_json:
+            note_memory(engine)
 
         def announce(ready: Ready) -> None:
             if as_json:
@@ -152,6 +147,7 @@ def serve(
                     "models": list(ready.models),
                     "mode": engine.mode,
                     "context": engine.context,
+                    "memory": engine.memory and asdict(engine.memory),
                 }
                 print_json(said)
             else:

@@ -13,10 +13,12 @@ from typing import Any
 
 from edgellm.backends import LoadOptions, get_backend
 from edgellm.backends.executor import Executor
+from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.params import SamplingParams
 from edgellm.bundle import Bundle
 from edgellm.engine.cohort_loop import CohortLoop
 from edgellm.engine.generation import Chunk, Generation, Result
+from edgellm.engine.scheduler import CacheStats
 from edgellm.engine.sequence import Sequence as EngineSequence
 from edgellm.engine.step_loop import StepLoop
 from edgellm.errors import (
@@ -46,6 +48,8 @@ class EngineStats:
     prompt_tokens: int
     generated_tokens: int
     cached_tokens: int
+    cache: CacheStats | None = None
+    """None in request mode, where the library keeps its cache to itself."""
 
 
 class Engine:
@@ -54,7 +58,8 @@ class Engine:
     Args:
         bundle: a bundle's directory, a `Bundle`, or what `edgellm.build` returned.
         threads: CPU threads of a step; None = one per core.
-        max_batch: sequences that run together; None = the backend's choice.
+        max_batch: sequences that run together; their whole contexts get room in the cache. None = the
+            backend's choice, with a cache that fits this machine.
         context: tokens one sequence may hold, at most the bundle's own; smaller needs less memory.
         workers: cohorts that can run at the same time (request-level bundles only).
         max_queue: requests that may wait before `QueueFullError`.
@@ -62,7 +67,8 @@ class Engine:
         executor: an executor to use instead of the one of the bundle's backend.
 
     Raises:
-        BundleError, MissingDependencyError, UnsupportedError: the bundle cannot be opened here.
+        BundleError, MissingDependencyError: the bundle cannot be opened here.
+        UnsupportedError: it needs more memory than this machine has free; says what would fit.
     """
 
     def __init__(
@@ -89,6 +95,8 @@ class Engine:
         self.max_queue = max_queue
         self._loop: StepLoop | CohortLoop
         if executor.mode == "step":
+            # A sequence that the whole cache cannot hold would wait for ever.
+            self.context = min(self.context, executor.limits.num_blocks * executor.limits.block_size)
             self._loop = StepLoop(executor, prefix_cache=prefix_cache)
         else:
             self._loop = CohortLoop(executor)
@@ -106,6 +114,11 @@ class Engine:
     def mode(self) -> str:
         """ "step" (requests join a running batch) or "request" (requests join a free worker in cohorts)."""
         return self.executor.mode
+
+    @property
+    def memory(self) -> MemoryPlan | None:
+        """What this engine takes of the machine's memory, by parts."""
+        return self.executor.memory
 
     # -- prompts and settings
 
@@ -245,7 +258,12 @@ class Engine:
         """Counts of this moment."""
         with self._lock:
             self._settle()
-            return EngineStats(running=self._loop.running, waiting=self._loop.waiting, **self._counts)
+            return EngineStats(
+                running=self._loop.running,
+                waiting=self._loop.waiting,
+                cache=self._loop.scheduler.stats() if isinstance(self._loop, StepLoop) else None,
+                **self._counts,
+            )
 
     # -- the short ways
 

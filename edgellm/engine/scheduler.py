@@ -32,6 +32,24 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class CacheStats:
+    """The key/value cache: blocks in all and held by running sequences, places for tokens that those hold and
+    do not use yet, and sequences pre-empted so far.
+    """
+
+    blocks: int
+    blocks_in_use: int
+    block_size: int
+    unused_slots: int
+    preemptions: int
+
+    @property
+    def waste(self) -> float:
+        """The part of the held places that is not used."""
+        return self.unused_slots / max(1, self.blocks_in_use * self.block_size)
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The next step: first the `copies` of blocks, (source, target) in order, then the `chunks`."""
 
@@ -56,11 +74,11 @@ class StepScheduler:
         """Queue a new sequence."""
         self.waiting.append(sequence)
 
-    @property
-    def unused_slots(self) -> int:
-        """Places for tokens that running sequences hold and do not use yet."""
-        size = self.pool.block_size
-        return sum(len(s.blocks) * size - s.computed for s in tuple(self.running))
+    def stats(self) -> CacheStats:
+        """The cache of this moment; from any thread, then perhaps a step apart."""
+        pool = self.pool
+        unused = sum(len(s.blocks) * pool.block_size - s.computed for s in tuple(self.running))
+        return CacheStats(pool.num_blocks, pool.in_use, pool.block_size, unused, self.preemptions)
 
     def schedule(self) -> Schedule:
         """The next step, blocks allocated; without chunks only if there is nothing to do."""

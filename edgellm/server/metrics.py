@@ -114,6 +114,15 @@ class _EngineCollector(Collector):
             ("edgellm_cached_tokens", "Prompt tokens found already computed", stats.cached_tokens),
         ):
             yield CounterMetricFamily(name, help_text, value)
+        if (cache := stats.cache) is None:
+            return
+        for name, help_text, value in (
+            ("edgellm_cache_blocks", "Blocks of the key/value cache", cache.blocks),
+            ("edgellm_cache_blocks_in_use", "Blocks that running sequences hold", cache.blocks_in_use),
+            ("edgellm_cache_slots_unused", "Places in them that hold no token yet", cache.unused_slots),
+        ):
+            yield GaugeMetricFamily(name, help_text, value)
+        yield CounterMetricFamily("edgellm_preemptions", "Sequences put back to wait", cache.preemptions)
 
 
 def _outcome(status: int) -> str:

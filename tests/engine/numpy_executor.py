@@ -19,6 +19,7 @@ class NumpyExecutor:
     """Two layers, two heads, rotary-free positions added to the embedding; weights from a seed."""
 
     mode: Literal["step"] = "step"
+    memory = None
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class NumpyRequestExecutor:
     """The same model as a request-level executor: runs cohorts greedily, one token of each row at a time."""
 
     mode: Literal["request"] = "request"
+    memory = None
     supported = frozenset({"logprobs", "seed"})
     costly: frozenset[str] = frozenset()
 

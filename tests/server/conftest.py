@@ -1,4 +1,4 @@
-"""One bundle of the demo model and one plain server over it for all tests here."""
+"""One plain server over the demo model for all tests here."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-import edgellm
 from tests.server.serving import Process, serve
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return edgellm.build("demo", out=tmp_path_factory.mktemp("bundles") / "demo").path
-
-
-@pytest.fixture(scope="session")
-def server(bundle: Path) -> Iterator[Process]:
-    with serve(bundle) as running:
+def server(demo_bundle: Path) -> Iterator[Process]:
+    with serve(demo_bundle) as running:
         yield running
 
 

@@ -23,10 +23,10 @@ KEY = "correct-horse"
 
 
 @pytest.fixture(scope="module")
-def strict(bundle: Path) -> Iterator[Process]:
+def strict(demo_bundle: Path) -> Iterator[Process]:
     """A server with a key, small limits and one web origin."""
     options = ("--max-body", "20000", "--body-timeout", "1", "--cors-origin", "https://app.example")
-    with serve(bundle, *options, EDGELLM_API_KEY=KEY) as running:
+    with serve(demo_bundle, *options, EDGELLM_API_KEY=KEY) as running:
         yield running
 
 
@@ -134,14 +134,14 @@ def test_unknown_paths_and_methods(server: Process) -> None:
     assert server.error("GET", "/static/%2e%2e/settings.py")[0] == 404
 
 
-def test_other_host_names_are_refused(server: Process, bundle: Path) -> None:
+def test_other_host_names_are_refused(server: Process, demo_bundle: Path) -> None:
     port = server.address[1]
     for name in ("localhost", "127.0.0.1", f"LOCALHOST:{port}", f"[::1]:{port}"):
         assert server.call("GET", "/health", headers={"Host": name})[0] == 200
     for name in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"):
         status, error = server.error("GET", "/health", Host=name)
         assert status == 403 and "--allowed-host" in error["message"]
-    with serve_here(bundle, allowed_hosts=("box.example",)) as (api, _):
+    with serve_here(demo_bundle, allowed_hosts=("box.example",)) as (api, _):
         assert api.call("GET", "/health", headers={"Host": "box.example:80"})[0] == 200
         assert api.call("GET", "/health", headers={"Host": "evil.example"})[0] == 403
 
@@ -163,8 +163,8 @@ def test_only_named_origins_may_call_from_a_page(strict: Process, server: Proces
     assert refused[0] == 401 and refused[1]["access-control-allow-origin"] == "https://app.example"
 
 
-def test_a_full_queue_gets_429_with_a_time_to_come_back(bundle: Path) -> None:
-    with serve_here(bundle, pause=0.05, max_batch=1, max_queue=2) as (api, executor):
+def test_a_full_queue_gets_429_with_a_time_to_come_back(demo_bundle: Path) -> None:
+    with serve_here(demo_bundle, pause=0.05, max_batch=1, max_queue=2) as (api, executor):
         client = api.client()
         settings: Any = {"model": api.model, "prompt": [5, 6, 7], "max_tokens": 200, "temperature": 0}
         settings["extra_body"] = {"ignore_eos": True}

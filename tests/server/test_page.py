@@ -86,8 +86,8 @@ def test_what_the_model_says_never_becomes_markup(browser: Browser, server: Proc
     browser.run("localStorage.clear()")
 
 
-def test_an_answer_can_be_stopped_and_its_place_is_free(browser: Browser, bundle: Path) -> None:
-    with serve_here(bundle, pause=0.05) as (api, _):
+def test_an_answer_can_be_stopped_and_its_place_is_free(browser: Browser, demo_bundle: Path) -> None:
+    with serve_here(demo_bundle, pause=0.05) as (api, _):
         browser.open(api.url)
         send(browser, "Hi")
         browser.until("document.querySelector('.turn.busy .text')?.textContent.length > 0")
@@ -98,8 +98,8 @@ def test_an_answer_can_be_stopped_and_its_place_is_free(browser: Browser, bundle
         assert browser.run("document.getElementById('send').getAttribute('aria-label')") == "Send"
 
 
-def test_the_key_is_asked_for_and_then_used(browser: Browser, bundle: Path) -> None:
-    with serve(bundle, EDGELLM_API_KEY="open-sesame") as running:
+def test_the_key_is_asked_for_and_then_used(browser: Browser, demo_bundle: Path) -> None:
+    with serve(demo_bundle, EDGELLM_API_KEY="open-sesame") as running:
         browser.open(running.url)
         browser.until("document.getElementById('settings').open")
         assert browser.run("document.activeElement.id") == "key"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.ctranslate2.window import active_window
+from edgellm.backends.memory import plan_cohorts
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.errors import MissingDependencyError, UsageError
+from edgellm.errors import MissingDependencyError
+from edgellm.machine import read_memory
 
 if TYPE_CHECKING:
     from edgellm.backends.ctranslate2.executor import CTranslate2Executor
@@ -79,19 +81,22 @@ class CTranslate2Backend:
 
         Raises:
             MissingDependencyError: ctranslate2 is not installed.
-            UsageError: an option is out of range. BundleError: the model cannot be loaded.
+            UsageError: an option is out of range. UnsupportedError: it does not fit into memory.
+            BundleError: the model cannot be loaded.
         """
         self._require()
         manifest = bundle.manifest
-        context = options.context or manifest.context
-        if context > manifest.context:
-            raise UsageError(
-                f"a context of {context} was asked for and the bundle holds {manifest.context}; "
-                f"build it again with --context {context}"
-            )
-        return load_directory(
+        memory = plan_cohorts(
+            manifest.memory,
+            context=options.context_within(manifest.context),
+            places=(options.workers or DEFAULT_WORKERS) * (options.max_batch or DEFAULT_MAX_BATCH),
+            available=read_memory().available,
+        )
+        executor = load_directory(
             bundle.path / self.name, manifest.model, manifest.quant, manifest.context, options
         )
+        executor.memory = memory
+        return executor
 
     def _require(self) -> None:
         if missing := self.missing():

@@ -15,6 +15,7 @@ from edgellm.backends.ctranslate2.passes import Feed, all_forced, at_once, one_f
 from edgellm.backends.ctranslate2.seeding import WorkerGenerator, find_generator
 from edgellm.backends.ctranslate2.vocabulary import read_tokens
 from edgellm.backends.executor import Cohort, ExecutorLimits, Float32s, TokenCallback
+from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.params import SamplingParams
 from edgellm.errors import BundleError, ExecutorError
 
@@ -88,6 +89,7 @@ class CTranslate2Executor:
         self.supported = frozenset(supported)
         self.max_logits_tokens = min(context, window or context)
         self.costly = frozenset({"repetition_penalty"})
+        self.memory: MemoryPlan | None = None
 
     def run(self, cohort: Cohort, on_token: TokenCallback) -> None:
         """Generate every row to its end; blocks. See `RequestExecutor`.

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
+from edgellm.backends.memory import plan_blocks
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.errors import MissingDependencyError, UsageError
+from edgellm.errors import MissingDependencyError
+from edgellm.machine import read_memory
 
 if TYPE_CHECKING:
     from edgellm.backends.tvm.executor import TvmExecutor
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint
 
 QUANTS = ("int4", "int8")
-DEFAULT_MAX_BATCH = 8
+DEFAULT_MAX_BATCH = 16
 _HEAD_MULTIPLE = 16
 _INSTALL = "pip install 'edgellm[tvm]'"
 _RUNTIME_BYTES = 120 << 20
@@ -74,31 +76,48 @@ class TvmBackend:
 
         Raises:
             MissingDependencyError: TVM is not installed.
-            UsageError: an option is out of range. BundleError: the model cannot be loaded.
+            UsageError: an option is out of range. UnsupportedError: it does not fit into memory.
+            BundleError: the model cannot be loaded.
         """
         self._require()
         from edgellm.backends.cpu import compute_threads
         from edgellm.backends.tvm.executor import TvmExecutor
+        from edgellm.backends.tvm.weights import INDEX_NAME, read_index
+        from edgellm.compile.heads import BLOCK_SIZE
 
         manifest = bundle.manifest
-        context = options.context or manifest.context
-        if context > manifest.context:
-            raise UsageError(
-                f"a context of {context} was asked for and the bundle holds {manifest.context}; "
-                f"build it again with --context {context}"
-            )
+        context = options.context_within(manifest.context)
+        max_batch = options.max_batch or DEFAULT_MAX_BATCH
+        directory = bundle.path / self.name
+        memory = plan_blocks(
+            manifest.memory,
+            context=context,
+            max_batch=options.max_batch,
+            default_batch=DEFAULT_MAX_BATCH,
+            block_size=BLOCK_SIZE,
+            step=step_bytes(manifest.model, read_index(directory / INDEX_NAME).step_tokens, max_batch),
+            available=read_memory().available,
+        )
         return TvmExecutor(
-            bundle.path / self.name,
+            directory,
             manifest.model,
             built_context=manifest.context,
             context=context,
-            max_batch=options.max_batch or DEFAULT_MAX_BATCH,
+            max_batch=max_batch,
             threads=options.threads or compute_threads(),
+            memory=memory,
         )
 
     def _require(self) -> None:
         if missing := self.missing():
             raise MissingDependencyError(missing)
+
+
+def step_bytes(config: ModelConfig, tokens: int, max_batch: int) -> int:
+    """Buffers of a step of `tokens`: what a layer makes of each of them, and the logits of a batch."""
+    heads = config.num_heads * config.head_dim
+    values = 8 * config.hidden_size + 4 * config.intermediate_size + 4 * heads
+    return 4 * (tokens * values + max_batch * config.vocab_size)
 
 
 backend = TvmBackend()

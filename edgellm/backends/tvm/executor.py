@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgellm.backends.executor import ExecutorLimits, Float32s, StepInput
+from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.backends.tvm.isa import pick_isa
 from edgellm.backends.tvm.items import BLOCK_SIZE, items, slots
@@ -40,12 +41,14 @@ class TvmExecutor:
         context: int,
         max_batch: int,
         threads: int,
+        memory: MemoryPlan | None = None,
     ) -> None:
         """Load what `build` wrote into `directory`.
 
         Args:
             built_context: tokens of a sequence that the bundle was built for (it decides on rotary tables).
             context: tokens that one sequence may hold here. threads: of a step.
+            memory: says how many blocks the cache has; None: `max_batch` whole contexts.
         """
         index = read_index(directory / INDEX_NAME)
         self.isa = pick_isa(index.isas)
@@ -60,7 +63,8 @@ class TvmExecutor:
         self._tensor = tvm.runtime.tensor
         self._threads = threads
         self._config = config
-        num_blocks = max_batch * -(-context // BLOCK_SIZE)
+        self.memory = memory
+        num_blocks = memory.blocks if memory is not None else max_batch * -(-context // BLOCK_SIZE)
         self.limits = ExecutorLimits(
             vocab_size=config.vocab_size,
             context=context,
