@@ -18,11 +18,12 @@ def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_dir(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The int8 bundle of `checkpoint_dir` for this machine. Not to be changed."""
-    return edgellm.build(checkpoint_dir, out=tmp_path_factory.mktemp("bundles") / "tiny-llama").path
+    """The int8 CTranslate2 bundle of `checkpoint_dir` for this machine. Not to be changed."""
+    out = tmp_path_factory.mktemp("bundles") / "tiny-llama"
+    return edgellm.build(checkpoint_dir, backend="ctranslate2", out=out).path
 
 
 @pytest.fixture(scope="session")
 def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model, built for this machine once per test run."""
-    return edgellm.build("demo", out=tmp_path_factory.mktemp("bundles") / "demo").path
+    """The demo model, built with CTranslate2 for this machine once per test run."""
+    return edgellm.build("demo", backend="ctranslate2", out=tmp_path_factory.mktemp("bundles") / "demo").path

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ SHAPE = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 6, 
 _CHILD = """
 import sys
 from edgellm.cli.group import run
-import edgellm.builder, edgellm.backends.ctranslate2.convert
+import edgellm.builder, edgellm.backends.ctranslate2.convert, edgellm.backends.tvm.build
 print("ready", flush=True)
 sys.exit(run(sys.argv[1:]))
 """
@@ -47,15 +48,17 @@ class Tally:
     leftovers: int = 0
 
 
-def kill_builds(folder: Path, count: int, number: signal.Signals, seed: int = 0) -> Tally:
+def kill_builds(
+    folder: Path, count: int, number: signal.Signals, backend: str = "ctranslate2", seed: int = 0
+) -> Tally:
     """End `count` builds in `folder` with signal `number`; AssertionError if a promise is broken."""
     rng = random.Random(seed)
     checkpoint = make_checkpoint(folder / "model", dtype="F16", **SHAPE)
     place = folder / "place"
     place.mkdir()
     out = place / "b"
-    durations = [_timed_build(checkpoint, out) for _ in range(3)]
-    longest = 1.2 * max(durations)
+    durations = [_timed_build(checkpoint, out, backend) for _ in range(3)]
+    longest = 1.2 * statistics.median(durations)  # the first may have had to compile
     tally = Tally()
     expected = "int8"
     for _ in range(count):
@@ -63,7 +66,8 @@ def kill_builds(folder: Path, count: int, number: signal.Signals, seed: int = 0)
         if not present:
             _remove(out)
         quant = "fp32" if present and expected == "int8" else "int8"
-        ended = _start_and_end(checkpoint, out, quant, rng.uniform(0.005, longest), number)
+        arguments = ["build", str(checkpoint), "--quant", quant, "--backend", backend, "--out", str(out)]
+        ended = _start_and_end(arguments, rng.uniform(0.005, longest), number)
         tally.ended += ended
         tally.finished += not ended
         tally.leftovers += len(list(place.iterdir())) - out.exists()
@@ -78,24 +82,22 @@ def kill_builds(folder: Path, count: int, number: signal.Signals, seed: int = 0)
             assert not present, "the old bundle was lost"
             tally.nothing += 1
         expected = rng.choice(["int8", "fp32"])
-        edgellm.build(checkpoint, quant=expected, out=out, force=True)
+        edgellm.build(checkpoint, quant=expected, backend=backend, out=out, force=True)
         assert [entry.name for entry in place.iterdir()] == ["b"], "the next build left a temporary"
         assert verify(out) == []
     return tally
 
 
-def _timed_build(checkpoint: Path, out: Path) -> float:
+def _timed_build(checkpoint: Path, out: Path, backend: str) -> float:
     started = time.perf_counter()
-    edgellm.build(checkpoint, quant="int8", out=out, force=True)
+    edgellm.build(checkpoint, quant="int8", backend=backend, out=out, force=True)
     return time.perf_counter() - started
 
 
-def _start_and_end(checkpoint: Path, out: Path, quant: str, delay: float, number: signal.Signals) -> bool:
+def _start_and_end(arguments: list[str], delay: float, number: signal.Signals) -> bool:
     """Start a build and send it a signal after `delay` seconds; True if that ended it."""
-    arguments = ["build", str(checkpoint), "--quant", quant, "--out", str(out), "--force", "--json"]
-    with subprocess.Popen(
-        [sys.executable, "-c", _CHILD, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as child:
+    command = [sys.executable, "-c", _CHILD, *arguments, "--force", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None and child.stderr is not None
         assert child.stdout.readline() == b"ready\n", child.stderr.read().decode()
         time.sleep(delay)
@@ -130,11 +132,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--signal", choices=["KILL", "INT", "TERM"], default="KILL")
+    parser.add_argument("--backend", choices=["ctranslate2", "tvm"], default="ctranslate2")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         number = signal.Signals[f"SIG{options.signal}"]
-        print(kill_builds(Path(folder), options.count, number, options.seed))
+        print(kill_builds(Path(folder), options.count, number, options.backend, options.seed))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import edgellm
 from edgellm.bundle import verify
 from tests.kill_builds import kill_builds
 from tests.make_checkpoints import make_checkpoint
+from tests.support import require
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("EDGELLM_TEST_KILLS", "20"))
@@ -72,7 +73,7 @@ def own_disk() -> list[str] | None:
 @posix
 def test_a_file_larger_than_allowed(checkpoint_dir: Path, tmp_path: Path) -> None:
     """The limit of `ulimit -f` meets every user, root as well, in the middle of writing the weights."""
-    old = edgellm.build(checkpoint_dir, out=tmp_path / "b").path
+    old = edgellm.build(checkpoint_dir, backend="ctranslate2", out=tmp_path / "b").path
     before = {file: file.read_bytes() for file in old.rglob("*") if file.is_file()}
     code = (
         "import resource, sys\nfrom edgellm.cli.group import run\n"
@@ -85,6 +86,8 @@ def test_a_file_larger_than_allowed(checkpoint_dir: Path, tmp_path: Path) -> Non
             code,
             "build",
             str(checkpoint_dir),
+            "--backend",
+            "ctranslate2",
             "-q",
             "fp32",
             "--out",
@@ -149,8 +152,10 @@ def test_signals_leave_nothing_behind(number: signal.Signals, tmp_path: Path) ->
 
 
 @posix
-def test_kill_at_any_moment(tmp_path: Path) -> None:
-    tally = kill_builds(tmp_path, KILLS, signal.SIGKILL, seed=5)
+@pytest.mark.parametrize("backend", ["ctranslate2", "tvm"])
+def test_kill_at_any_moment(backend: str, tmp_path: Path) -> None:
+    require(module=backend, reason=f"builds of this backend are killed: pip install 'edgellm[{backend}]'")
+    tally = kill_builds(tmp_path, KILLS, signal.SIGKILL, backend, seed=5)
     assert tally.ended >= KILLS // 4, tally
 
 
@@ -163,6 +168,8 @@ def test_two_builds_of_one_bundle_one_wins(tmp_path: Path) -> None:
         "edgellm",
         "build",
         str(checkpoint),
+        "--backend",
+        "ctranslate2",
         "--out",
         str(tmp_path / "b"),
         "--json",
@@ -186,7 +193,7 @@ def test_a_stopped_build_is_waited_for_not_trampled(tmp_path: Path) -> None:
     code = (
         "import sys, time\nimport edgellm.builder as builder\n"
         "def wait(stage, done, total):\n    print('busy', flush=True); sys.stdin.readline()\n"
-        "builder.build(sys.argv[1], out=sys.argv[2], on_progress=wait)"
+        "builder.build(sys.argv[1], backend='ctranslate2', out=sys.argv[2], on_progress=wait)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(checkpoint), str(tmp_path / "b")],
@@ -197,7 +204,10 @@ def test_a_stopped_build_is_waited_for_not_trampled(tmp_path: Path) -> None:
         assert busy.stdout is not None and busy.stdin is not None
         assert busy.stdout.readline() == b"busy\n"
         busy.send_signal(signal.SIGSTOP)
-        other = run(sys.executable, "-m", "edgellm", "build", str(checkpoint), "--out", str(tmp_path / "b"))
+        other = run(
+            *(sys.executable, "-m", "edgellm", "build", str(checkpoint), "--backend", "ctranslate2"),
+            *("--out", str(tmp_path / "b")),
+        )
         assert other.returncode == 1 and f"process {busy.pid}" in other.stderr
         busy.send_signal(signal.SIGCONT)
         time.sleep(0.05)

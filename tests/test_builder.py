@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 
 import edgellm
-from edgellm.builder import build
+from edgellm import builder
 from edgellm.bundle import Bundle, verify
 from edgellm.errors import BundleError, CheckpointError, EdgeLLMError, UnsupportedError, UsageError
 from tests.make_adapters import make_adapter
 from tests.make_checkpoints import FAMILIES, make_checkpoint, random_tensors, write_safetensors
+
+build = functools.partial(builder.build, backend="ctranslate2")
+"""With the backend that builds fastest: what is tested here concerns all."""
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -56,12 +56,26 @@ def test_native_is_this_machine_or_refused() -> None:
 
 
 def test_the_default_pick() -> None:
-    for name in ("x86-64", "arm64"):
-        chosen = pick(get_target(name), LLAMA, 512)
-        assert (chosen.backend, chosen.quant) == ("ctranslate2", "int8")
-        assert "first backend" in chosen.reason and "\n" not in chosen.reason
+    chosen = pick(get_target("arm64"), LLAMA, 512)
+    assert (chosen.backend, chosen.quant) == ("ctranslate2", "int8")
+    assert "first backend" in chosen.reason and "\n" not in chosen.reason
     assert pick(get_target("x86-64"), LLAMA, 512, quant="fp32").quant == "fp32"
     assert "asked for" in pick(get_target("x86-64"), LLAMA, 512, backend="ctranslate2").reason
+
+
+def test_a_backend_that_is_not_installed_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgellm.backends import get_backend
+
+    target = get_target("x86-64")
+    for missing, first in ((None, "tvm"), ("install it", "ctranslate2")):
+        monkeypatch.setattr(type(get_backend("tvm")), "missing", lambda self, said=missing: said)
+        monkeypatch.setattr(type(get_backend("ctranslate2")), "missing", lambda self: None)
+        assert pick(target, LLAMA, 512).backend == first
+    assert "tvm comes first and is not installed" in pick(target, LLAMA, 512).reason
+    assert pick(target, LLAMA, 512, quant="int4").backend == "tvm"
+    # With nothing installed, what to install is the first.
+    monkeypatch.setattr(type(get_backend("ctranslate2")), "missing", lambda self: "install it")
+    assert pick(target, LLAMA, 512).backend == "tvm"
 
 
 @pytest.mark.parametrize("name", [n for n, t in load_targets().items() if t.kind != "cpu"])
@@ -75,9 +89,9 @@ def test_targets_without_a_backend_in_this_version(name: str) -> None:
 def test_refusals_say_what_works() -> None:
     assert "int8, fp32" in refusal("arm64", quant="int4")
     assert "tvm" in refusal("arm64", quant="int4")
-    assert "int8, fp32, int4" in refusal("x86-64", quant="int3")
+    assert "int4, int8, fp16, fp32" in refusal("x86-64", quant="int3")
     assert "ctranslate2 can build" in refusal("arm64", backend="tvm")
-    assert "it has ctranslate2 and tvm" in refusal("x86-64", backend="cuda")
+    assert "it has tvm and ctranslate2" in refusal("x86-64", backend="cuda")
     with pytest.raises(UnsupportedError, match=r"toaster.*native.*webgpu"):
         get_target("toaster")
 

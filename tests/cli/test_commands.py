@@ -44,7 +44,9 @@ def as_json(*arguments: object) -> Any:
 
 
 def test_build_for_programs(checkpoint_dir: Path, tmp_path: Path) -> None:
-    built = as_json("build", checkpoint_dir, "--target", "x86-64", "--quant", "fp32", "--out", tmp_path / "b")
+    built = as_json(
+        "build", checkpoint_dir, "--backend", "ctranslate2", "--quant", "fp32", "--out", tmp_path / "b"
+    )
     assert list(built) == [
         "bundle", "target", "backend", "quant", "family", "seconds", "bytes", "reason",
     ]  # fmt: skip
@@ -53,9 +55,9 @@ def test_build_for_programs(checkpoint_dir: Path, tmp_path: Path) -> None:
 
 
 def test_build_for_people(checkpoint_dir: Path, tmp_path: Path) -> None:
-    done = edgellm("build", checkpoint_dir, "--context", "64", "--out", tmp_path / "my bundle")
+    done = edgellm("build", checkpoint_dir, "--backend", "ctranslate2", "--out", tmp_path / "my bundle")
     assert done.returncode == 0
-    assert "ctranslate2 is the first backend" in done.stdout and str(tmp_path / "my bundle") in done.stdout
+    assert "ctranslate2 was asked for" in done.stdout and str(tmp_path / "my bundle") in done.stdout
     assert done.stderr == f"Next: edgellm chat '{tmp_path}/my bundle'\n", "no progress where no terminal is"
     assert Bundle.open(tmp_path / "my bundle").manifest.context == 64
 
@@ -64,7 +66,10 @@ def test_build_for_people(checkpoint_dir: Path, tmp_path: Path) -> None:
 def test_build_shows_progress_on_a_terminal(checkpoint_dir: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "edgellm", "build", str(checkpoint_dir), "--out", str(tmp_path / "b")],
+        [
+            *(sys.executable, "-m", "edgellm", "build", str(checkpoint_dir), "--out", str(tmp_path / "b")),
+            *("--backend", "ctranslate2"),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=theirs,
@@ -80,7 +85,7 @@ def test_build_shows_progress_on_a_terminal(checkpoint_dir: Path, tmp_path: Path
 def test_build_refuses_in_one_line(checkpoint_dir: Path, bundle_dir: Path, tmp_path: Path) -> None:
     for arguments, status, says in (
         ([checkpoint_dir, "--target", "mali", "--out", tmp_path / "b"], 1, "tvm"),
-        ([checkpoint_dir, "--quant", "int3", "--out", tmp_path / "b"], 1, "int8, fp32"),
+        ([checkpoint_dir, "--quant", "int3", "--out", tmp_path / "b"], 1, "int8, fp16, fp32"),
         ([checkpoint_dir, "--out", bundle_dir], 1, "--force"),
         ([tmp_path / "none", "--out", tmp_path / "b"], 2, "none"),
         ([checkpoint_dir, "--context", "100000", "--out", tmp_path / "b"], 2, "at most 256"),

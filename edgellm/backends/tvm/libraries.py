@@ -22,7 +22,7 @@ from edgellm.errors import EdgeLLMError
 from edgellm.resources import cache_dir
 
 KEPT_LIBRARIES = 128
-"""Libraries in the cache at most, of 1 to 3 MB each; the ones unused for longest leave first."""
+"""Libraries in the cache at most, of half a megabyte or so; the ones unused for longest leave first."""
 _STALE_SECONDS = 24 * 3600
 _POLL_SECONDS = 0.02
 _HASH_BYTES = 32

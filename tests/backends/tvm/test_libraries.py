@@ -15,7 +15,7 @@ import pytest
 import edgellm
 from edgellm.backends.tvm import libraries
 from edgellm.backends.tvm.libraries import compiling
-from edgellm.bundle import Bundle
+from edgellm.bundle import Bundle, verify
 from edgellm.checkpoint import Checkpoint
 from edgellm.compile.isa import X86_64
 from edgellm.compile.job import Job
@@ -127,3 +127,25 @@ def test_a_process_that_has_run_a_bundle_can_build(checkpoint_dir: Path, tmp_pat
     again = edgellm.build(checkpoint_dir, "x86-64", backend="tvm", out=tmp_path / "again").path
     for name in ("lib-avx512vnni.so", "lib-avx2.so", "weights.bin"):
         assert (again / "tvm" / name).read_bytes() == (tmp_path / "first" / "tvm" / name).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_build_killed_while_it_compiles_leaves_nothing_behind(
+    checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "place"
+    place.mkdir()
+    command = [sys.executable, "-m", "edgellm", "build", checkpoint_dir, "--backend", "tvm"]
+    with subprocess.Popen([*command, "--out", place / "b"], stderr=subprocess.DEVNULL) as process:
+        while not _children(process.pid):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (place / "b").exists()
+    edgellm.build(checkpoint_dir, "native", backend="tvm", out=place / "b")
+    assert [entry.name for entry in place.iterdir()] == ["b"] and verify(place / "b") == []
+
+
+def _children(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
