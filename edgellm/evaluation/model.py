@@ -26,7 +26,7 @@ class ScoredModel:
     """An executor for one sequence at a time; a context manager.
 
     Attributes:
-        max_tokens: the longest sequence it takes.
+        max_tokens: the longest sequence it takes. vocab_size: entries of a row of logits.
     """
 
     def __init__(self, bundle: Bundle, *, window: int, threads: int | None) -> None:
@@ -45,6 +45,7 @@ class ScoredModel:
                 "evaluated; build the model for another backend"
             )
         self._executor = executor
+        self.vocab_size = executor.limits.vocab_size
         self.max_tokens = executor.limits.context
         if isinstance(executor, SequenceLogits):
             self.max_tokens = min(self.max_tokens, executor.max_logits_tokens)
@@ -54,7 +55,7 @@ class ScoredModel:
         if isinstance(self._executor, SequenceLogits):
             return self._executor.sequence_logits(token_ids[:-1].tolist())[first - 1 :]
         assert self._executor.mode == "step"
-        return _by_steps(self._executor, token_ids[:-1], first - 1)
+        return step_logits(self._executor, token_ids[:-1], first - 1)
 
     def __enter__(self) -> ScoredModel:
         return self
@@ -65,7 +66,7 @@ class ScoredModel:
         self._executor.close()
 
 
-def _by_steps(executor: StepExecutor, token_ids: Int32s, first: int) -> Float32s:
+def step_logits(executor: StepExecutor, token_ids: Int32s, first: int) -> Float32s:
     """Logits float32[n - first, vocab] of rows `first` on, in chunks, the blocks of the cache in order."""
     limits, n = executor.limits, len(token_ids)
     out = np.empty((n - first, limits.vocab_size), np.float32)

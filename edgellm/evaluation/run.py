@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,9 +16,13 @@ from edgellm.evaluation.model import ScoredModel
 from edgellm.evaluation.reference import Progress, open_reference
 from edgellm.evaluation.report import Report, summarize
 from edgellm.evaluation.scores import Scores, join, score
-from edgellm.evaluation.windows import smallest, windows
+from edgellm.evaluation.windows import Window, smallest, windows
 
 DEFAULT_WINDOW = 512
+_GROUP_VALUES = 1 << 25
+"""Logits of each model that are kept at a time, if a window has no more: a model that has just run holds on
+to its threads for a while and slows the next one down, so they take turns seldom.
+"""
 
 
 def evaluate(
@@ -81,8 +86,8 @@ def _check_window(bundle: Bundle, model: ScoredModel, window: int | None) -> Non
     why = f"the context of {bundle.path} is {bundle.manifest.context} tokens"
     if window <= bundle.manifest.context:
         why = (
-            f"the {bundle.manifest.backend} backend gives right logits for at most {model.max_tokens} tokens, "
-            f"the sliding window of {bundle.path}"
+            f"the {bundle.manifest.backend} backend gives right logits for at most {model.max_tokens} "
+            f"tokens, the sliding window of {bundle.path}"
         )
     raise UsageError(f"--window is {window}, but {why}; give at most {model.max_tokens}")
 
@@ -92,10 +97,24 @@ def _run(
 ) -> Scores:
     total = sum(document.scored for document in documents)
     done, parts = 0, []
-    for document in documents:
-        for window in windows(document, size):
-            logits = [model.logits(window.token_ids, window.first) for model in models]
-            parts.append(score(logits[0], window.targets, *logits[1:], threads=threads))
+    every = (window for document in documents for window in windows(document, size))
+    for group in _groups(every, _GROUP_VALUES // models[0].vocab_size):
+        logits = [[model.logits(window.token_ids, window.first) for window in group] for model in models]
+        for window, *both in zip(group, *logits, strict=True):
+            parts.append(score(both[0], window.targets, *both[1:], threads=threads))
             done += len(window.targets)
-            progress("score", done, total)
+        progress("score", done, total)
     return join(parts)
+
+
+def _groups(every: Iterable[Window], rows: int) -> Iterator[list[Window]]:
+    """Windows that score `rows` tokens together, or more where a single one does."""
+    group, size = list[Window](), 0
+    for window in every:
+        if group and size + len(window.targets) > rows:
+            yield group
+            group, size = [], 0
+        group.append(window)
+        size += len(window.targets)
+    if group:
+        yield group
