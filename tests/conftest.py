@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import edgellm
 from tests.make_checkpoints import make_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled libraries are shared by all tests of a run, and by runs that name a directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "EDGELLM_CACHE" not in os.environ:
+            patch.setenv("EDGELLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

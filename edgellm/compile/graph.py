@@ -1,11 +1,11 @@
 """The graph of a decoder: one `forward` for prompts, decodes and any mix of them.
 
-    forward(token_ids int32[n], positions int32[n], slots int32[n], items int32[t, 4], tables int32[b, m],
+    forward(token_ids int32[n], positions int32[n], slots int32[n], items int32[t, 5], tables int32[b, m],
             rows int32[r], rotary (cosines, sines, …), cache (keys, values, … of each layer), parameters)
         -> logits float32[r, padded vocabulary]
 
-Every family is this graph with other switches of `ModelConfig`. The kernels write keys and values into the
-cache as they go; everything else is a value.
+Every family is this graph with other switches of `ModelConfig`, every quantization is it with activations in
+another form. The kernels write keys and values into the cache as they go; everything else is a value.
 """
 
 from __future__ import annotations
@@ -17,32 +17,35 @@ import tvm
 from tvm import relax
 
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.compile.heads import Heads
+from edgellm.compile.heads import Heads, default_cache, heads_of
 from edgellm.compile.isa import Isa
-from edgellm.compile.kernels.attention import ITEM_FIELDS, attention, quantizes
+from edgellm.compile.kernels.activations import Activations, activations_for
+from edgellm.compile.kernels.attention import ITEM_FIELDS, attention, output_form
 from edgellm.compile.kernels.embed import embed
 from edgellm.compile.kernels.matmul import MatmulShape, matmul, matmul_gated
-from edgellm.compile.kernels.norm import add_norm, norm_quantize, quantize_rows
+from edgellm.compile.kernels.norm import add_norm, convert, norm
 from edgellm.compile.kernels.rope import rotate_and_append
 from edgellm.compile.parameters import mlp_width, parameters
-from edgellm.quantize.cpu_layout import GROUP, RUN, ZERO, padded
+from edgellm.quantize.cpu_layout import BITS, padded, run_inputs
 
 Var = Any
 
 
-def build_graph(config: ModelConfig, isa: Isa, bits: int, *, max_tokens: int) -> tvm.IRModule:
+def build_graph(config: ModelConfig, isa: Isa, quant: str, *, max_tokens: int) -> tvm.IRModule:
     """The module of `forward` and its kernels.
 
     Args:
-        bits: of a weight, 4 or 8. max_tokens: tokens that one step may have (memory is planned for them).
+        quant: how weights are stored: int4, int8, fp16 or fp32.
+        max_tokens: tokens that one step may have (memory is planned for them).
     """
-    return _Graph(config, isa, bits).module(max_tokens)
+    return _Graph(config, isa, quant).module(max_tokens)
 
 
 class _Graph:
-    def __init__(self, config: ModelConfig, isa: Isa, bits: int) -> None:
-        self.config, self.isa, self.bits = config, isa, bits
-        self.zero = ZERO[bits]
+    def __init__(self, config: ModelConfig, isa: Isa, quant: str) -> None:
+        self.config, self.isa, self.bits = config, isa, BITS[quant]
+        self.cache_type = default_cache(quant)
+        self.form = activations_for(self.bits)
         self.builder = relax.BlockBuilder()
         self._kernels: dict[str, Any] = {}
         self.n, self.r, self.t, self.b, self.m, self.blocks, self.context = (
@@ -64,11 +67,7 @@ class _Graph:
         ropes = [rope, rope]
         if c.local_rope is not None:
             ropes += [tensor((self.context, c.local_rope.dim // 2), float32)] * 2
-        heads = self._heads(0)
-        layer = [
-            tensor(heads.key_shape(self.blocks), "float16"),
-            tensor(heads.value_shape(self.blocks), "float16"),
-        ]
+        layer = [tensor(self._heads(0).cache_shape(self.blocks), self.cache_type)] * 2
         weights = [
             tensor((p.nbytes(self.bits),), "uint8") if p.kind == "matrix" else tensor((p.rows,), float32)
             for p in parameters(c)
@@ -98,17 +97,17 @@ class _Graph:
         x = self._embed()
         for i in range(c.num_layers):
             x = self._mlp(self._attention(x, i), i)
-        picked = self._quantized(
-            "norm_rows", lambda name: norm_quantize(
-                self.isa, c.hidden_size, name, eps=c.norm_eps, zero=self.zero, pick_rows=True
-            ), [x, self.inputs["rows"], self.weights["norm"]], self.r, c.hidden_size,
+        picked = self._activations(
+            "norm_rows", lambda name: norm(
+                self.isa, c.hidden_size, name, eps=c.norm_eps, form=self.form, pick_rows=True
+            ), [x, self.inputs["rows"], self.weights["norm"]], c.hidden_size, rows=self.r,
         )  # fmt: skip
         head = self.weights["embed" if c.tie_word_embeddings else "lm_head"]
         return self._matmul("logits", picked, head, padded(c.vocab_size, 16), c.hidden_size, rows=self.r)
 
     def _embed(self) -> Var:
         c = self.config
-        shape = MatmulShape(padded(c.vocab_size, 16), padded(c.hidden_size, RUN), self.bits)
+        shape = self._shape(padded(c.vocab_size, 16), c.hidden_size)
         return self._call(
             "embed", lambda name: embed(shape, c.hidden_size, name, factor=c.embedding_scale),
             [self.inputs["ids"], self.weights["embed"]], self._floats(c.hidden_size),
@@ -142,28 +141,28 @@ class _Graph:
         name = f"attention{window or ''}"
         arguments = [q, keys, values, self.inputs["items"], self.inputs["tables"]]
 
-        def make(name: str) -> Any:
-            return attention(isa, heads, name, window=window, zero=self.zero)
-
-        if quantizes(heads):
-            mixed = self._quantized(name, make, arguments, self.n, width)
-        else:
-            mixed = self._quantize(self._call(name, make, arguments, self._floats(width)), width)
+        form = output_form(heads, self.form)
+        mixed = self._activations(
+            name, lambda name: attention(isa, heads, name, window=window, form=form),
+            arguments, width, form=form,
+        )  # fmt: skip
+        if form is not self.form:
+            mixed = self._activations(
+                "convert", lambda name: convert(isa, width, name, form=self.form), mixed, width
+            )
         return self._project(x, mixed, layer, "o", width, "post_attention_norm")
 
     def _mlp(self, x: Var, layer: int) -> Var:
         c, inner = self.config, mlp_width(self.config)
-        shape = MatmulShape(2 * inner, padded(c.hidden_size, RUN), self.bits)
+        shape = self._shape(2 * inner, c.hidden_size)
         h = self._norm(x, f"layers.{layer}.pre_mlp_norm")
         bias = self.weights.get(f"layers.{layer}.gate_up_bias")
-        h = self._quantized(
+        h = self._activations(
             "gate_up",
-            lambda name: matmul_gated(
-                self.isa, shape, name, activation=c.activation, zero=self.zero, bias=bias is not None
-            ),
-            [*h, self._weight(layer, "gate_up"), *([] if bias is None else [bias])], self.n, inner,
+            lambda name: matmul_gated(self.isa, shape, name, activation=c.activation, bias=bias is not None),
+            [*h, self._weight(layer, "gate_up"), *([] if bias is None else [bias])], inner,
         )  # fmt: skip
-        return self._project(x, h, layer, "down", c.intermediate_size, "post_mlp_norm")
+        return self._project(x, h, layer, "down", inner, "post_mlp_norm")
 
     def _project(self, x: Var, h: list[Var], layer: int, name: str, inputs: int, norm: str) -> Var:
         """x + h · weight, with the norm between if the family has one."""
@@ -179,25 +178,16 @@ class _Graph:
 
     def _norm(self, x: Var, weight: str) -> list[Var]:
         c = self.config
-        return self._quantized(
-            "norm", lambda name: norm_quantize(self.isa, c.hidden_size, name, eps=c.norm_eps, zero=self.zero),
-            [x, self.weights[weight]], self.n, c.hidden_size,
+        return self._activations(
+            "norm", lambda name: norm(self.isa, c.hidden_size, name, eps=c.norm_eps, form=self.form),
+            [x, self.weights[weight]], c.hidden_size,
         )  # fmt: skip
-
-    def _quantize(self, x: Var, width: int) -> list[Var]:
-        return self._quantized(
-            f"quantize{width}",
-            lambda name: quantize_rows(self.isa, width, name, zero=self.zero),
-            [x],
-            self.n,
-            width,
-        )
 
     def _matmul(
         self, name: str, x: list[Var], weight: Var, outputs: int, inputs: int, *,
         bias: Var | None = None, residual: Var | None = None, rows: Var | None = None,
     ) -> Var:  # fmt: skip
-        shape = MatmulShape(outputs, padded(inputs, RUN), self.bits)
+        shape = self._shape(outputs, inputs)
         more = [one for one in (bias, residual) if one is not None]
         return self._call(
             name,
@@ -211,26 +201,26 @@ class _Graph:
             self._kernels[name] = self.builder.add_func(make(name), name)
         return self.builder.emit(relax.call_tir(self._kernels[name], arguments, result))
 
-    def _quantized(
-        self, name: str, make: Callable[[str], Any], arguments: list[Var], rows: Var, width: int
-    ) -> list[Var]:
-        """Call a kernel whose result is codes, scales, corrections of `rows` × `width`."""
-        width = padded(width, RUN)
-        result = [
-            relax.TensorType((rows, width), "int8"),
-            relax.TensorType((rows, width // GROUP), "float32"),
-            relax.TensorType((rows, width // GROUP), "int32"),
-        ]
-        value = self._call(name, make, arguments, result)
-        return [self.builder.emit(relax.TupleGetItem(value, i)) for i in range(3)]
+    def _activations(
+        self, name: str, make: Callable[[str], Any], arguments: list[Var], width: int, *,
+        rows: Var | None = None, form: Activations | None = None,
+    ) -> list[Var]:  # fmt: skip
+        """Call a kernel whose result are rows of activations."""
+        arrays = (form or self.form).arrays(self.n if rows is None else rows, width)
+        types = [relax.TensorType(shape, dtype) for _, shape, dtype in arrays]
+        if len(types) == 1:
+            return [self._call(name, make, arguments, types[0])]
+        value = self._call(name, make, arguments, types)
+        return [self.builder.emit(relax.TupleGetItem(value, i)) for i in range(len(types))]
 
     def _floats(self, width: int, rows: Var | None = None) -> Any:
         return relax.TensorType((self.n if rows is None else rows, width), "float32")
+
+    def _shape(self, outputs: int, inputs: int) -> MatmulShape:
+        return MatmulShape(outputs, padded(inputs, run_inputs(self.bits)), self.bits)
 
     def _weight(self, layer: int, name: str) -> Var:
         return self.weights[f"layers.{layer}.{name}"]
 
     def _heads(self, layer: int) -> Heads:
-        c = self.config
-        rope = c.local_rope if c.slides(layer) and c.local_rope is not None else c.rope
-        return Heads(c.num_heads, c.num_kv_heads, c.head_dim, rope.dim)
+        return heads_of(self.config, self.cache_type, layer)

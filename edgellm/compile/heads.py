@@ -1,36 +1,65 @@
-"""The heads of attention, and what follows from their numbers. Needs no TVM."""
+"""The heads of attention, their cache, and what follows from them. Needs no TVM."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from edgellm.bundle.model_config import ModelConfig
+
+CacheType = Literal["float32", "float16", "int8"]
 BLOCK_SIZE = 16
 """Tokens in a block of the cache."""
+SPAN = 256
+"""Positions that attention takes together; spans begin at multiples of it."""
 MOST_ROWS = 16
 _MOST_SHARED = 8
+_BYTES: dict[CacheType, int] = {"float32": 4, "float16": 2, "int8": 1}
+
+
+def default_cache(quant: str) -> CacheType:
+    """What the cache holds beside weights of this quantization: fp16, unless the weights are exact."""
+    return "float32" if quant == "fp32" else "float16"
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Query heads, key/value heads, entries of a head, and how many of those rotate."""
+    """Query heads, key/value heads, entries of a head, how many of those rotate, and the cache's numbers."""
 
     heads: int
     kv_heads: int
     dim: int
     rotary_dim: int
+    cache: CacheType = "float16"
 
     @property
     def qkv(self) -> int:
         """Outputs of the fused projection."""
         return (self.heads + 2 * self.kv_heads) * self.dim
 
-    def key_shape(self, blocks: Any) -> tuple[Any, ...]:
-        """Keys stand with neighbouring tokens together, so that scores of 16 tokens are one vector."""
-        return (blocks, self.kv_heads, self.dim, BLOCK_SIZE)
+    @property
+    def page(self) -> int:
+        """Entries of a block's keys, or values, of one head.
 
-    def value_shape(self, blocks: Any) -> tuple[Any, ...]:
-        return (blocks, self.kv_heads, BLOCK_SIZE, self.dim)
+        Keys are [dim, 16 tokens], so that scores of 16 tokens are one vector; values are [16 tokens, dim].
+        With int8, 16 fp16 scales follow, one for each token.
+        """
+        return self.dim * BLOCK_SIZE + (2 * BLOCK_SIZE if self.cache == "int8" else 0)
+
+    @property
+    def entry_bytes(self) -> int:
+        """Of one number in the cache."""
+        return _BYTES[self.cache]
+
+    def cache_shape(self, blocks: Any) -> tuple[Any, ...]:
+        """Of a layer's keys, and of its values."""
+        return (blocks, self.kv_heads, self.page)
+
+    @property
+    @property
+    def token_bytes(self) -> int:
+        """Of one token in a layer's cache."""
+        return 2 * self.kv_heads * self.page * self.entry_bytes // BLOCK_SIZE
 
     @property
     def shared(self) -> int:
@@ -39,6 +68,17 @@ class Heads:
         return next(size for size in range(min(group, _MOST_SHARED), 0, -1) if group % size == 0)
 
     @property
+    def units(self) -> int:
+        """Units of parallel work that attention makes of one item."""
+        return self.heads // self.shared
+
+    @property
     def item_tokens(self) -> int:
         """Tokens that one work item of attention may have."""
         return max(1, MOST_ROWS // self.shared)
+
+
+def heads_of(config: ModelConfig, cache: CacheType, layer: int = 0) -> Heads:
+    """The heads of a layer."""
+    local = config.local_rope if config.slides(layer) else None
+    return Heads(config.num_heads, config.num_kv_heads, config.head_dim, (local or config.rope).dim, cache)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgellm.bundle.model_config import ModelConfig
+from edgellm.bundle.model_config import ModelConfig, Rope
 from edgellm.compile.isa import Isa
 from edgellm.errors import EdgeLLMError
 
@@ -23,16 +23,27 @@ _SOURCES = ("compile", "quantize", "bundle/model_config.py")
 """What decides on the code that comes out, beside the job and the compilers."""
 
 
+def kernel_config(config: ModelConfig) -> ModelConfig:
+    """`config` without what the graph does not depend on, so that models of one shape share their libraries:
+    rotary frequencies are tables given to each step, and what norms add is added to their weights.
+    """
+    rope, local = (one and Rope(theta=1.0, dim=one.dim) for one in (config.rope, config.local_rope))
+    return msgspec.structs.replace(
+        config, family="", context_length=0, rope=rope, local_rope=local, norm_adds_one=False,
+        attention_scale=config.attention_scale or config.head_dim**-0.5,
+    )  # fmt: skip
+
+
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One library to compile.
 
     Attributes:
-        config: the model. isa: instruction set. bits: of a weight. max_tokens: of a step.
+        config: the model. isa: instruction set. quant: how weights are stored. max_tokens: of a step.
     """
 
     config: ModelConfig
     isa: Isa
-    bits: int
+    quant: str
     max_tokens: int
 
     def key(self) -> str:
@@ -61,7 +72,7 @@ def run(request: Request) -> None:
     from edgellm.compile.pipeline import compile_graph
 
     job = request.job
-    module = build_graph(job.config, job.isa, job.bits, max_tokens=job.max_tokens)
+    module = build_graph(job.config, job.isa, job.quant, max_tokens=job.max_tokens)
     compile_graph(module, job.isa, Path(request.out), dump=Path(request.dump) if request.dump else None)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, packed_bytes, padded
+from edgellm.quantize.cpu_layout import BLOCK, GROUP, packed_bytes, padded
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Parameter:
     Attributes:
         name: of the parameter. sources: canonical checkpoint names, stacked along the rows.
         kind: matrix (packed) or vector (float32).
-        rows, columns: as the kernels see them, padding included; columns is 0 for vectors.
+        rows: as the kernels see them, padding included. columns: before they are padded to whole runs; 0 for
+            vectors.
         interleaved: blocks of 16 rows of the sources take turns (gate, up, gate, up …).
         source_rows: rows that each source is padded to.
     """
@@ -44,7 +45,7 @@ def mlp_width(config: ModelConfig) -> int:
 def parameters(config: ModelConfig) -> list[Parameter]:
     """Every parameter, in the order of the program's argument."""
     c = config
-    hidden, query = padded(c.hidden_size, RUN), c.num_heads * c.head_dim
+    hidden, query = c.hidden_size, c.num_heads * c.head_dim
     qkv = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim
     inner = mlp_width(c)
     result = [Parameter("embed", ("embed.weight",), "matrix", padded(c.vocab_size, BLOCK), hidden)]
@@ -55,9 +56,7 @@ def parameters(config: ModelConfig) -> list[Parameter]:
     def matrix(
         name: str, rows: int, columns: int, *sources: str, interleaved: bool = False, source_rows: int = 0
     ) -> None:
-        result.append(
-            Parameter(name, sources, "matrix", rows, padded(columns, RUN), interleaved, source_rows)
-        )
+        result.append(Parameter(name, sources, "matrix", rows, columns, interleaved, source_rows))
 
     for i in range(c.num_layers):
         at = f"layers.{i}"
@@ -83,7 +82,7 @@ def parameters(config: ModelConfig) -> list[Parameter]:
         if c.mlp_bias:
             names = (f"{one}.bias" for one in gate_up)
             vector(f"{at}.gate_up_bias", 2 * inner, *names, interleaved=True, source_rows=inner)
-        matrix(f"{at}.down", c.hidden_size, c.intermediate_size, f"{at}.down_proj.weight")
+        matrix(f"{at}.down", c.hidden_size, inner, f"{at}.down_proj.weight")
         if c.mlp_bias:
             vector(f"{at}.down_bias", c.hidden_size, f"{at}.down_proj.bias")
         if c.post_norms:

@@ -33,7 +33,7 @@ PHASES: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
 
 # Passes for schedules that these kernels do not have, left out because each walks over every kernel: the
 # machine code is the same without them, and the first alone would take most of the build.
-_UNNEEDED = [
+UNNEEDED = [
     "s_tir.CompactBufferAllocation", "s_tir.HoistIfThenElse", "s_tir.StmtSimplify",
     "s_tir.RenormalizeSplitPattern", "s_tir.InjectVirtualThread", "s_tir.InjectPermutedLayout",
     "s_tir.InjectSoftwarePipeline", "s_tir.TransformMmaBufferLayout", "tirx.RemoveNoOp",
@@ -58,7 +58,7 @@ def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | Non
         for number, (name, passes) in enumerate(PHASES, 1):
             module = tvm.transform.Sequential(passes())(module)
             show(f"{number}-{name}.py", module.script())
-    with tvm.transform.PassContext(disabled_pass=_UNNEEDED, config={"tirx.disable_cse_tir": True}):
+    with tvm.transform.PassContext(disabled_pass=UNNEEDED, config={"tirx.disable_cse_tir": True}):
         executable = relax.build(module, target, relax_pipeline=tvm.transform.Sequential([]))
     if dump is not None:
         library = next(m for m in executable.mod.imports if m.kind == "llvm")

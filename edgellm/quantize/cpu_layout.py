@@ -1,13 +1,16 @@
-"""Quantized matrices in the order that CPU kernels read them.
+"""Matrices in the order that CPU kernels read them.
 
-Outputs stand in blocks of 16. A block is a row of runs, one for every 64 inputs (two groups of 32):
+Outputs stand in blocks of 16. A block is a row of runs. Of quantized weights, a run is 64 inputs (two groups
+of 32):
 
     32 fp16 scales: 16 outputs for the first group, 16 for the second
     for each group, lines of 64 bytes, 4 neighbouring inputs of 16 outputs to a line:
         8 bits: 8 lines, a byte is code + 128
         4 bits: 4 lines, a byte is code + 8 of input i (low nibble) and of input i + 16 (high nibble)
 
-Outputs are padded to a multiple of 16 and inputs to one of 64, with codes and scales of 0.
+Of floating-point weights (16 bits: fp16, 32 bits: fp32) it is 16 inputs, the 16 outputs of each side by side.
+
+Outputs are padded to a multiple of 16 and inputs to whole runs, with zeros.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ from numpy.typing import NDArray
 BLOCK = 16
 GROUP = 32
 RUN = 64
+"""Inputs of a run of quantized weights."""
+BITS = {"int4": 4, "int8": 8, "fp16": 16, "fp32": 32}
+"""Of a weight, by the name of the quantization."""
+_FLOAT_RUN = 16
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 ZERO = {4: 8, 8: 128}
 """What is added to codes of so many bits to make them unsigned."""
 
@@ -27,18 +35,25 @@ def padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
+def run_inputs(bits: int) -> int:
+    """Inputs of a run of weights of so many bits."""
+    return RUN if bits in ZERO else _FLOAT_RUN
+
+
 def run_bytes(bits: int) -> int:
-    """Bytes of 16 outputs and 64 inputs."""
-    return RUN + BLOCK * RUN * bits // 8
+    """Bytes of 16 outputs and the inputs of a run."""
+    scales = 2 * BLOCK * RUN // GROUP if bits in ZERO else 0
+    return scales + BLOCK * run_inputs(bits) * bits // 8
 
 
 def packed_bytes(outputs: int, inputs: int, bits: int) -> int:
     """Bytes of a packed matrix."""
-    return padded(outputs, BLOCK) // BLOCK * (padded(inputs, RUN) // RUN) * run_bytes(bits)
+    runs = padded(inputs, run_inputs(bits)) // run_inputs(bits)
+    return padded(outputs, BLOCK) // BLOCK * runs * run_bytes(bits)
 
 
 def pack(codes: NDArray[np.int8], scales: NDArray[np.float16], bits: int) -> NDArray[np.uint8]:
-    """Pack a matrix.
+    """Pack a quantized matrix.
 
     Args:
         codes: int8[o, i]. scales: float16[o, i / 32]. bits: 4 or 8.
@@ -65,3 +80,22 @@ def pack(codes: NDArray[np.int8], scales: NDArray[np.float16], bits: int) -> NDA
     lines = unsigned.reshape(blocks, BLOCK, runs, 2, -1, 4).transpose(0, 2, 3, 4, 1, 5)
     out[:, :, RUN:] = lines.reshape(blocks, runs, -1)
     return out
+
+
+def pack_floats(weight: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
+    """Pack a matrix without quantizing it; magnitudes beyond fp16's are held at its largest.
+
+    Args:
+        weight: float32[o, i]. bits: 16 or 32.
+
+    Returns:
+        uint8[blocks, runs, bytes of a run].
+    """
+    outputs, inputs = weight.shape
+    rows, columns = padded(outputs, BLOCK), padded(inputs, _FLOAT_RUN)
+    weight = np.pad(weight, ((0, rows - outputs), (0, columns - inputs)))
+    if bits == 16:
+        weight = np.clip(weight, -_LARGEST_HALF, _LARGEST_HALF)
+    blocks, runs = rows // BLOCK, columns // _FLOAT_RUN
+    lines = weight.reshape(blocks, BLOCK, runs, _FLOAT_RUN).transpose(0, 2, 3, 1)
+    return lines.astype(f"float{bits}", order="C").view(np.uint8).reshape(blocks, runs, -1)

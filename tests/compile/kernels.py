@@ -18,9 +18,18 @@ def compiled(function: Any, isa: Isa) -> Any:
     """The kernel (called "f"), ready to call with tensors."""
     import tvm
 
+    from edgellm.compile.pipeline import UNNEEDED
+
     target = tvm.target.Target(isa.target())
-    with tvm.transform.PassContext(disabled_pass=["s_tir.CompactBufferAllocation", "s_tir.HoistIfThenElse"]):
+    with tvm.transform.PassContext(disabled_pass=UNNEEDED, config={"tirx.disable_cse_tir": True}):
         return tvm.compile(tvm.IRModule({"f": function}), target=target)["f"]
+
+
+def tensors(*arrays: np.ndarray) -> list[Any]:
+    """As a kernel takes them."""
+    import tvm
+
+    return [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
 
 
 def quantized(x: np.ndarray, zero: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from edgellm.compile.isa import Isa
 from edgellm.quantize.cpu_layout import ZERO, pack
-from tests.compile.kernels import HERE, activations, compiled, dequantized, quantized, random_weights
+from tests.compile.kernels import HERE, activations, compiled, dequantized, quantized, random_weights, tensors
 
 ROWS = (1, 2, 3, 7, 12, 13, 29)
-
-
-def tensors(*arrays: np.ndarray) -> list[Any]:
-    import tvm
-
-    return [tvm.runtime.tensor(array) for array in arrays]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -56,9 +48,7 @@ def test_gated_products_are_activated_and_quantized(isa: Isa, activation: str) -
     rng = np.random.default_rng(1)
     inner, inputs, n = 96, 128, 14
     codes, scales = random_weights(rng, 2 * inner, inputs, 4)
-    kernel = compiled(
-        matmul_gated(isa, MatmulShape(2 * inner, inputs, 4), "f", activation=activation, zero=8), isa
-    )
+    kernel = compiled(matmul_gated(isa, MatmulShape(2 * inner, inputs, 4), "f", activation=activation), isa)
     q = quantized(rng.standard_normal((n, inputs)).astype(np.float32), 8)
     out = tensors(*activations(n, 128))
     for one in out:

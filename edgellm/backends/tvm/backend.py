@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
 
-QUANTS = ("int4", "int8")
+QUANTS = ("int4", "int8", "fp16", "fp32")
 DEFAULT_MAX_BATCH = 16
 _HEAD_MULTIPLE = 16
 _INSTALL = "pip install 'edgellm[tvm]'"
@@ -29,14 +29,16 @@ _RUNTIME_BYTES = 120 << 20
 
 
 class TvmBackend:
-    """int4 and int8 on CPUs."""
+    """int4, int8, fp16 and fp32 on CPUs."""
 
     name = "tvm"
 
     def refuse(self, config: ModelConfig, plan: BuildPlan) -> str | None:
         """Why this cannot be built, with what can; None if it can. Reads nothing."""
         if plan.quant not in QUANTS:
-            return f"--quant {plan.quant} is not one of the TVM backend's on a CPU; the nearest is int8"
+            return (
+                f"--quant {plan.quant} is not one of the TVM backend's on a CPU; it has {', '.join(QUANTS)}"
+            )
         if config.head_dim % _HEAD_MULTIPLE:
             return (
                 f"head_dim {config.head_dim} is no multiple of {_HEAD_MULTIPLE}; "
@@ -61,13 +63,15 @@ class TvmBackend:
         self._require()
         from edgellm.backends.tvm.build import write_model
         from edgellm.backends.tvm.weights import WEIGHTS_NAME
+        from edgellm.compile.heads import default_cache, heads_of
 
+        heads = heads_of(checkpoint.config, default_cache(plan.quant))
         write_model(checkpoint, plan, out, progress)
         return Built(
             backend_version=importlib.metadata.version("apache-tvm"),
             batching="step",
             weight_bytes=(out / WEIGHTS_NAME).stat().st_size,
-            kv_bytes_per_token=checkpoint.config.kv_bytes_per_token(2),
+            kv_bytes_per_token=checkpoint.config.num_layers * heads.token_bytes,
             runtime_bytes=_RUNTIME_BYTES,
         )
 

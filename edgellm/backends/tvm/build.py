@@ -12,18 +12,17 @@ from edgellm.backends.base import BuildPlan, Progress
 from edgellm.backends.tvm.executor import library_name
 from edgellm.backends.tvm.libraries import compiling
 from edgellm.backends.tvm.weights import Index, Writer, write_index
-from edgellm.compile.heads import Heads
+from edgellm.compile.heads import default_cache
 from edgellm.compile.isa import ISAS
-from edgellm.compile.job import Job
+from edgellm.compile.job import Job, kernel_config
 from edgellm.compile.parameters import Parameter, is_norm, parameters
 from edgellm.quantize import int4, int8
-from edgellm.quantize.cpu_layout import BLOCK, RUN, pack, padded
+from edgellm.quantize.cpu_layout import BITS, BLOCK, ZERO, pack, pack_floats, padded, run_inputs
 
 if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint
 
 Float32s = NDArray[np.float32]
-BITS = {"int4": 4, "int8": 8}
 STEP_TOKENS = 256
 _ROWS = 1 << 11
 """Rows of a matrix that are read, quantized and packed at a time."""
@@ -35,7 +34,10 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
     The libraries compile in processes of their own while this one quantizes.
     """
     config, bits, isas = checkpoint.config, BITS[plan.quant], ISAS[plan.target]
-    jobs = [(Job(config, isa, bits, STEP_TOKENS), out / library_name(isa.name)) for isa in isas]
+    jobs = [
+        (Job(kernel_config(config), isa, plan.quant, STEP_TOKENS), out / library_name(isa.name))
+        for isa in isas
+    ]
     total = checkpoint.weights.total_bytes()
     done = 0
     with compiling(jobs, plan.dump) as compilation:
@@ -46,15 +48,15 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
                 progress("convert", min(done, total), total)
                 compilation.poll()
         compilation.wait(lambda ready, jobs: progress("compile", ready, jobs))
-    heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim, config.rope.dim)
     names = tuple(isa.name for isa in isas)
-    write_index(out, Index(names, bits, STEP_TOKENS, heads.item_tokens, tuple(writer.entries)))
+    index = Index(names, plan.quant, default_cache(plan.quant), STEP_TOKENS, tuple(writer.entries))
+    write_index(out, index)
 
 
 def _make(checkpoint: Checkpoint, parameter: Parameter, bits: int) -> NDArray[np.uint8] | Float32s:
     if parameter.kind == "vector":
         return _vector(checkpoint, parameter)
-    parts = [_quantized(checkpoint, source, parameter, bits) for source in parameter.sources]
+    parts = [_matrix(checkpoint, source, parameter, bits) for source in parameter.sources]
     if parameter.interleaved:
         blocks, *rest = parts[0].shape
         return np.stack(parts, axis=1).reshape(len(parts) * blocks, *rest)
@@ -72,23 +74,26 @@ def _vector(checkpoint: Checkpoint, parameter: Parameter) -> Float32s:
     return np.pad(values, (0, parameter.rows - len(values)))
 
 
-def _quantized(checkpoint: Checkpoint, source: str, parameter: Parameter, bits: int) -> NDArray[np.uint8]:
+def _matrix(checkpoint: Checkpoint, source: str, parameter: Parameter, bits: int) -> NDArray[np.uint8]:
     """One source, packed; its rows padded to whole blocks."""
     weights = checkpoint.weights
     rows, columns = weights.shape(source)
+    wide = padded(parameter.columns, run_inputs(bits))
     pieces = []
     step = rows if weights.adapted(source) else _ROWS
     for start in range(0, rows, step):
         weight = weights.read(source, slice(start, min(rows, start + step)))
-        weight = np.pad(weight, ((0, 0), (0, parameter.columns - columns)))
-        codes, scales = (int4.quantize if bits == 4 else int8.quantize_groups)(weight)
-        pieces.append(pack(codes, scales, bits))
+        pieces.append(_packed(np.pad(weight, ((0, 0), (0, wide - columns))), bits))
     if missing := (parameter.source_rows or padded(rows, BLOCK)) - padded(rows, BLOCK):
-        shape = (missing, parameter.columns)
-        pieces.append(
-            pack(np.zeros(shape, np.int8), np.zeros((missing, parameter.columns // 32), np.float16), bits)
-        )
+        pieces.append(_packed(np.zeros((missing, wide), np.float32), bits))
     return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
 
-assert _ROWS % BLOCK == 0 and RUN % 32 == 0
+def _packed(weight: Float32s, bits: int) -> NDArray[np.uint8]:
+    if bits not in ZERO:
+        return pack_floats(weight, bits)
+    codes, scales = (int4.quantize if bits == 4 else int8.quantize_groups)(weight)
+    return pack(codes, scales, bits)
+
+
+assert _ROWS % BLOCK == 0

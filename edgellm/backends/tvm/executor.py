@@ -13,9 +13,10 @@ from edgellm.backends.executor import ExecutorLimits, Float32s, StepInput
 from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.backends.tvm.isa import pick_isa
-from edgellm.backends.tvm.items import BLOCK_SIZE, items, slots
+from edgellm.backends.tvm.items import items, slots
 from edgellm.backends.tvm.weights import INDEX_NAME, WEIGHTS_NAME, map_weights, read_index
 from edgellm.bundle.model_config import ModelConfig, Rope
+from edgellm.compile.heads import BLOCK_SIZE, heads_of
 from edgellm.errors import BundleError, ExecutorError
 
 _ALIGNMENT = 64
@@ -76,16 +77,13 @@ class TvmExecutor:
         from_dlpack = tvm.runtime.from_dlpack
         weights = map_weights(directory / WEIGHTS_NAME, index)
         ropes = _rotary_tables(config, built_context, context)
-        shapes = (
-            (num_blocks, config.num_kv_heads, config.head_dim, BLOCK_SIZE),
-            (num_blocks, config.num_kv_heads, BLOCK_SIZE, config.head_dim),
-        )
-        cache = [_zeros(shape) for _ in range(config.num_layers) for shape in shapes]
+        self._heads = heads_of(config, index.cache)
+        shape = self._heads.cache_shape(num_blocks)
+        cache = [_zeros(shape, index.cache) for _ in range(2 * config.num_layers)]
         self._arrays = (ropes, cache, weights)
         """The memory behind the tensors below."""
         self._packs = [[from_dlpack(array) for array in pack] for pack in self._arrays]
         self._packs = [tvm.runtime.convert(pack) for pack in self._packs]
-        self._item_tokens = index.item_tokens
 
     def step(self, step: StepInput) -> Float32s:
         """See `StepExecutor.step`."""
@@ -97,7 +95,7 @@ class TvmExecutor:
             step.token_ids,
             step.positions,
             slots(step),
-            items(step, self._item_tokens, self._threads),
+            items(step, self._heads, self._threads),
             step.block_tables,
             rows,
         )
@@ -132,12 +130,12 @@ def _import_runtime(threads: int) -> Any:
     return tvm
 
 
-def _zeros(shape: tuple[int, ...]) -> NDArray[np.float16]:
-    """float16 zeros, aligned as the kernels expect; pages are taken when they are first written."""
-    size = int(np.prod(shape)) * 2
+def _zeros(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Zeros, aligned as the kernels expect; pages are taken when they are first written."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(np.float16).reshape(shape)
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _rotary_tables(config: ModelConfig, built_context: int, context: int) -> list[Float32s]:

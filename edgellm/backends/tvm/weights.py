@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.compile.heads import CacheType
 from edgellm.errors import BundleError
 
 WEIGHTS_NAME = "weights.bin"
@@ -33,15 +34,15 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the executor must know about the files.
 
     Attributes:
-        isas: instruction sets with a library, best first. bits: of a weight.
-        step_tokens: tokens that one step may have. item_tokens: tokens of one work item of attention.
+        isas: instruction sets with a library, best first. quant: how weights are stored.
+        cache: what the key/value cache holds. step_tokens: tokens that one step may have.
         entries: the parameters, in the program's order.
     """
 
     isas: tuple[str, ...]
-    bits: int
+    quant: str
+    cache: CacheType
     step_tokens: int
-    item_tokens: int
     entries: tuple[Entry, ...]
 
 

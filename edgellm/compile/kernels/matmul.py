@@ -1,12 +1,12 @@
-"""Quantized activations × quantized weights.
+"""Activations × weights: quantized ones here, floating-point ones by `float_tile`.
 
 Weights lie as `edgellm.quantize.cpu_layout` packs them: blocks of 16 outputs, in each one run of bytes per
 64 inputs:
 32 fp16 scales (16 outputs for each of two groups), then the codes of the two groups, 4 inputs of 16 outputs
 to a 64-byte line (with 4 bits: inputs 0-15 of a group in the low nibbles, 16-31 in the high ones).
 
-Every output is one chain of fused multiply-adds over its groups in order, whatever tile its row is in:
-results do not depend on the other rows.
+Every output of quantized weights is one chain of fused multiply-adds over its groups in order, whatever tile
+its row is in: results do not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from edgellm.compile.isa import Isa
+from edgellm.compile.kernels.activations import activation_buffers, activations_for
 from edgellm.compile.kernels.dot import make_dot
-from edgellm.compile.kernels.quantize import quantize_group
+from edgellm.compile.kernels.float_tile import FloatTile
 from edgellm.compile.kernels.vector import (
+    PREFETCH,
     Buffer,
     Kernel,
     Register,
@@ -39,18 +41,16 @@ from edgellm.compile.kernels.vector import (
     store,
     to_float,
 )
-from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, padded, run_bytes
+from edgellm.quantize.cpu_layout import BLOCK, GROUP, ZERO, run_bytes, run_inputs
 
 Emit = Callable[[int, int, int, Value], None]
 _FEW = 16
 """Rows up to which memory, not arithmetic, decides."""
-PREFETCH = 12288
-"""Bytes ahead at which weights are asked for."""
 
 
 @dataclass(frozen=True)
 class MatmulShape:
-    """outputs (a multiple of 16), inputs (of 64), and bits of a weight: 4 or 8."""
+    """outputs (a multiple of 16), inputs (whole runs), and bits of a weight: 4, 8, 16 (fp16) or 32 (fp32)."""
 
     outputs: int
     inputs: int
@@ -58,12 +58,19 @@ class MatmulShape:
 
     @property
     def run_bytes(self) -> int:
-        """Of the weights of 16 outputs and 64 inputs."""
+        """Of the weights of 16 outputs and the inputs of a run."""
         return run_bytes(self.bits)
 
     @property
     def weight_bytes(self) -> int:
-        return self.outputs // BLOCK * self.inputs // 64 * self.run_bytes
+        return self.outputs // BLOCK * (self.inputs // run_inputs(self.bits)) * self.run_bytes
+
+    @property
+    def units(self) -> int:
+        """Blocks that one unit of parallel work takes: activations are read once for all of them, and their
+        weights stay in the cache while rows pass."""
+        blocks, most = self.outputs // BLOCK, 4 if self.bits in ZERO else 2
+        return next(size for size in range(most, 0, -1) if blocks % size == 0)
 
     @property
     def groups(self) -> int:
@@ -179,22 +186,24 @@ def over_rows(n: Value, isa: Isa, body: Callable[[Value, int, int], None]) -> No
             body(bind(whole * tile), rows, 1)
 
 
-def block_group(blocks: int, at_most: int = 4) -> int:
-    """Blocks that one unit of parallel work takes, so that activations are read once for all of them."""
-    return next(size for size in range(at_most, 0, -1) if blocks % size == 0)
+def make_tile(isa: Isa, shape: MatmulShape, w: Buffer, x: tuple[Buffer, ...]) -> Tile | FloatTile:
+    """The code of tiles for weights of `shape`."""
+    if shape.bits in ZERO:
+        return Tile(isa, shape, w, x)
+    return FloatTile(isa, shape.inputs, shape.bits, w, x[0])
 
 
 def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, bias: bool = False) -> Any:
     """out[n, outputs] = x · w (+ bias) (+ residual).
 
-    Arguments: codes int8[n * inputs], scales float32[n * groups], corrections int32[n * groups],
-    w uint8[...], (bias float32[outputs],) (residual float32[n * outputs],) out float32[n * outputs].
+    Arguments: x as its form has it (see `activations`), w uint8[...], (bias float32[outputs],)
+    (residual float32[n, outputs],) out float32[n, outputs].
     """
-    blocks = shape.outputs // BLOCK
-    unit = block_group(blocks)
+    blocks, unit = shape.outputs // BLOCK, shape.units
+    form = activations_for(shape.bits)
     with Kernel(name) as k:
         n = k.size("n")
-        x = activation_buffers(k, n, shape.inputs)
+        x = activation_buffers(k, form, n, shape.inputs)
         w = k.buffer("w", (shape.weight_bytes,), "uint8")
         b = k.buffer("bias", (shape.outputs,), "float32") if bias else None
         r = k.buffer("residual", (n, shape.outputs), "float32") if residual else None
@@ -203,7 +212,7 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
         if r is not None:
             r = flat(r)
         out = flat(out)
-        tile = Tile(isa, shape, w, x)
+        tile = make_tile(isa, shape, w, x)
 
         def one(first: Value, rows: int, block: Value, pair: int) -> None:
             def emit(m: int, b_: int, part: int, value: Value) -> None:
@@ -228,26 +237,22 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
     return k.function
 
 
-def matmul_gated(
-    isa: Isa, shape: MatmulShape, name: str, *, activation: str, zero: int, bias: bool = False
-) -> Any:
-    """activation(x · gate) * (x · up), quantized for the next product.
+def matmul_gated(isa: Isa, shape: MatmulShape, name: str, *, activation: str, bias: bool = False) -> Any:
+    """activation(x · gate) * (x · up), in the form that the next product (of equal bits) takes.
 
-    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: codes, scales,
-    corrections, w, (bias float32[outputs],) then codes int8[n * outputs / 2], scales, corrections of the
-    result.
-    `zero` is what the next product's weights are shifted by.
+    The weights' blocks alternate: 16 outputs of gate, the same 16 of up. Arguments: x, w,
+    (bias float32[outputs],) the result; x and it as their form has it.
     """
-    inner = shape.outputs // 2
-    lanes = isa.lanes
+    inner, lanes, parts = shape.outputs // 2, isa.lanes, BLOCK // isa.lanes
+    form = activations_for(shape.bits)
     with Kernel(name) as k:
         n = k.size("n")
-        x = activation_buffers(k, n, shape.inputs)
+        x = activation_buffers(k, form, n, shape.inputs)
         w = k.buffer("w", (shape.weight_bytes,), "uint8")
         b = k.buffer("bias", (shape.outputs,), "float32") if bias else None
-        y = activation_buffers(k, n, inner, "y_")
+        y = activation_buffers(k, form, n, inner, "y_")
         x, y = tuple(flat(one) for one in x), tuple(flat(one) for one in y)
-        tile = Tile(isa, shape, w, x)
+        tile = make_tile(isa, shape, w, x)
         with T.parallel(inner // GROUP) as i:
             scratch = T.alloc_buffer((isa.rows * 4 * BLOCK,), "float32", scope="local")
 
@@ -267,11 +272,11 @@ def matmul_gated(
                     # Blocks are gate, up, gate, up.
                     values = []
                     for pair in range(2):
-                        for part in range(tile.parts):
+                        for part in range(parts):
                             at = bind((m * 4 + pair * 2) * BLOCK + part * lanes)
                             gate, up = load(scratch, at, lanes), load(scratch, at + BLOCK, lanes)
                             values.append(bind(activate(activation, gate, lanes) * up))
-                    quantize_group(values, lanes, zero, y, bind(first + m), i, inner)
+                    form.write(y, values, lanes, bind(first + m), i * GROUP, inner)
 
             over_rows(n, isa, rows_of)
     return k.function
@@ -291,16 +296,3 @@ def activate(kind: str, x: Value, lanes: int) -> Value:
         half = bind(x * fill(0.5, lanes))
         return bind(half + half * erf(bind(x * fill(0.7071067811865476, lanes)), lanes))
     raise ValueError(kind)
-
-
-def activation_buffers(k: Kernel, n: Value, width: int, prefix: str = "") -> tuple[Buffer, ...]:
-    """Arguments of quantized activations: codes, scales, corrections; `width` is padded to a multiple of
-    64.
-    """
-    width = padded(width, RUN)
-    groups = width // GROUP
-    return (
-        k.buffer(f"{prefix}codes", (n, width), "int8"),
-        k.buffer(f"{prefix}scales", (n, groups), "float32"),
-        k.buffer(f"{prefix}corrections", (n, groups), "int32"),
-    )

@@ -1,4 +1,4 @@
-"""RMSNorm, fused with the quantization that the next product needs, or with the residual sum."""
+"""RMSNorm, in the form that the next product takes, or fused with the residual sum."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from edgellm.compile.isa import Isa
-from edgellm.compile.kernels.matmul import activation_buffers
-from edgellm.compile.kernels.quantize import quantize_group
+from edgellm.compile.kernels.activations import Activations, activation_buffers
 from edgellm.compile.kernels.vector import (
     Buffer,
     Kernel,
@@ -30,11 +29,11 @@ _FEW = 4
 """Rows that one thread handles sooner than others could be woken."""
 
 
-def norm_quantize(isa: Isa, width: int, name: str, *, eps: float, zero: int, pick_rows: bool = False) -> Any:
-    """codes, scales, corrections of rmsnorm(x) * weight.
+def norm(isa: Isa, width: int, name: str, *, eps: float, form: Activations, pick_rows: bool = False) -> Any:
+    """rmsnorm(x) * weight.
 
     Arguments: x float32[n, width], (rows int32[r]: which rows, with `pick_rows`,) weight float32[width], and
-    the results, of n (or r) rows.
+    the result, of n (or r) rows, as `form` has it.
     """
     with Kernel(name) as k:
         n = k.size("n")
@@ -44,7 +43,7 @@ def norm_quantize(isa: Isa, width: int, name: str, *, eps: float, zero: int, pic
             count = k.size("r")
             rows = k.buffer("rows", (count,), "int32")
         weight = k.buffer("weight", (width,), "float32")
-        out = activation_buffers(k, count, width)
+        out = activation_buffers(k, form, count, width)
         x, out = flat(x), tuple(flat(one) for one in out)
 
         def one(row: Value) -> None:
@@ -56,7 +55,7 @@ def norm_quantize(isa: Isa, width: int, name: str, *, eps: float, zero: int, pic
                     column = bind(group * GROUP + part * isa.lanes)
                     value = bind(load(x, bind(at + column), isa.lanes) * fill(factor, isa.lanes))
                     values.append(bind(value * load(weight, column, isa.lanes)))
-                quantize_group(values, isa.lanes, zero, out, row, group, width)
+                form.write(out, values, isa.lanes, row, group * GROUP, width)
 
         for_rows(count, one)
     return k.function
@@ -85,19 +84,19 @@ def add_norm(isa: Isa, width: int, name: str, *, eps: float) -> Any:
     return k.function
 
 
-def quantize_rows(isa: Isa, width: int, name: str, *, zero: int) -> Any:
-    """codes, scales, corrections of x float32[n, width]."""
+def convert(isa: Isa, width: int, name: str, *, form: Activations) -> Any:
+    """x float32[n, width] in another form. Arguments: x, the result."""
     with Kernel(name) as k:
         n = k.size("n")
         x = k.buffer("x", (n, width), "float32")
-        out = activation_buffers(k, n, width)
+        out = activation_buffers(k, form, n, width)
         x, out = flat(x), tuple(flat(one) for one in out)
 
         def one(row: Value) -> None:
             with T.serial(width // GROUP) as group:
                 at = bind(row * width + group * GROUP)
                 values = [load(x, at + p * isa.lanes, isa.lanes) for p in range(GROUP // isa.lanes)]
-                quantize_group(values, isa.lanes, zero, out, row, group, width)
+                form.write(out, values, isa.lanes, row, group * GROUP, width)
 
         for_rows(n, one)
     return k.function

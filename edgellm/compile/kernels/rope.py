@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -10,7 +11,20 @@ from tvm.tirx.script.builder import ir as T
 from edgellm.compile.heads import BLOCK_SIZE, Heads
 from edgellm.compile.isa import Isa
 from edgellm.compile.kernels.norm import for_rows, inverse_rms
-from edgellm.compile.kernels.vector import Buffer, Kernel, Value, bind, fill, flat, load, store
+from edgellm.compile.kernels.vector import (
+    Buffer,
+    Kernel,
+    Value,
+    bind,
+    call,
+    fill,
+    flat,
+    load,
+    maximum,
+    reduce_max,
+    registers,
+    store,
+)
 
 _LARGEST_HALF = 65504.0
 
@@ -22,7 +36,7 @@ def rotate_and_append(
 
     Arguments: qkv float32[n, heads.qkv], positions int32[n], slots int32[n] (block * 16 + place in it),
     cosines, sines float32[context, rotary_dim / 2], (q_norm, k_norm float32[dim] if `norm_eps` is given,)
-    keys, values float16 (written), q float32[n, heads * dim] (result).
+    keys, values (written, see `Heads`), q float32[n, heads * dim] (result).
     """
     dim = heads.dim
     with Kernel(name) as k:
@@ -35,8 +49,8 @@ def rotate_and_append(
         norms = [None, None]
         if norm_eps is not None:
             norms = [k.buffer("q_norm", (dim,), "float32"), k.buffer("k_norm", (dim,), "float32")]
-        keys = k.buffer("keys", heads.key_shape(blocks), "float16")
-        values = k.buffer("values", heads.value_shape(blocks), "float16")
+        keys = k.buffer("keys", heads.cache_shape(blocks), heads.cache)
+        values = k.buffer("values", heads.cache_shape(blocks), heads.cache)
         q = k.buffer("q", (n, heads.heads * dim), "float32")
         qkv, cosines, sines, keys, values, q = map(flat, (qkv, cosines, sines, keys, values, q))
         turn = _Turn(isa, heads, cosines, sines, norm_eps)
@@ -49,16 +63,18 @@ def rotate_and_append(
                 to = bind(row * (heads.heads * dim) + h * dim)
                 turn(qkv, bind(start + h * dim), q, to, position, norms[0], scale)
             scratch = T.alloc_buffer((dim,), "float32", scope="local")
+            lanes = math.gcd(dim, isa.lanes)
             with T.serial(heads.kv_heads) as h:
+                page = bind((T.cast(block, "int64") * heads.kv_heads + h) * heads.page)
                 turn(qkv, bind(start + (heads.heads + h) * dim), scratch, 0, position, norms[1], 1.0)
-                base = bind((T.cast(block, "int64") * heads.kv_heads + h) * (dim * BLOCK_SIZE))
+                encode = _encoder(heads, lanes, scratch, T.int32(0), keys, page, place)
                 with T.serial(dim) as d:
-                    store(keys, bind(base + d * BLOCK_SIZE + place), _half(bind(scratch[d]), 1), 1)
+                    store(keys, bind(page + d * BLOCK_SIZE + place), encode(bind(scratch[d]), 1), 1)
                 source = bind(start + (heads.heads + heads.kv_heads + h) * dim)
-                lanes = math.gcd(dim, isa.lanes)
+                encode = _encoder(heads, lanes, qkv, source, values, page, place)
                 with T.serial(dim // lanes) as i:
-                    value = load(qkv, bind(source + i * lanes), lanes)
-                    store(values, bind(base + place * dim + i * lanes), _half(value, lanes), lanes)
+                    value = encode(load(qkv, bind(source + i * lanes), lanes), lanes)
+                    store(values, bind(page + place * dim + i * lanes), value, lanes)
 
         for_rows(n, one)
     return k.function
@@ -106,6 +122,35 @@ class _Turn:
             with T.serial(rest // lanes) as i:
                 offset = bind(2 * half + i * lanes)
                 store(out, bind(to + offset), entry(offset, lanes), lanes)
+
+
+def _encoder(
+    heads: Heads, lanes: int, source: Buffer, at: Value, cache: Buffer, page: Value, place: Value
+) -> Callable[[Value, int], Value]:
+    """What makes the cache's numbers of a token's `dim` numbers from source[at] on, which an int8 cache needs
+    to see first: their scale goes into the page.
+    """
+    if heads.cache == "float32":
+        return lambda value, lanes: value
+    if heads.cache == "float16":
+        return _half
+    (peak,) = registers("float32", lanes, 1)
+    peak.value = fill(0.0, lanes)
+    with T.serial(heads.dim // lanes) as i:
+        value = load(source, bind(at + i * lanes), lanes)
+        peak.value = maximum(peak.value, call(f"float32x{lanes}", "llvm.fabs", value))
+    scale = _half(bind(reduce_max(peak.value) * T.float32(1 / 127)), 1)
+    store(cache, bind(page + heads.dim * BLOCK_SIZE + place * 2), T.reinterpret("int8x2", scale), 2)
+    # Codes are rounded with the scale that is stored. A scale of zero has zeros only, or next to it.
+    inverse = bind(T.float32(1) / T.max(T.cast(scale, "float32"), T.float32(1e-30)))
+
+    def encode(value: Value, lanes: int) -> Value:
+        suffix = f"x{lanes}" if lanes > 1 else ""
+        rounded = call(f"float32{suffix}", "llvm.roundeven", bind(value * fill(inverse, lanes)))
+        bounded = bind(T.max(T.min(rounded, fill(127.0, lanes)), fill(-127.0, lanes)))
+        return bind(T.cast(T.cast(bounded, f"int32{suffix}"), f"int8{suffix}"))
+
+    return encode
 
 
 def _half(value: Value, lanes: int) -> Value:

@@ -15,6 +15,8 @@ from tvm.tirx.script.builder import ir as T
 Value = Any
 Buffer = Any
 
+PREFETCH = 12288
+"""Bytes ahead at which weights are asked for."""
 LOG2_E = 1.4426950408889634
 # 2**f on [-0.5, 0.5]: Taylor coefficients of e**(f ln 2); relative error below 3e-8, under float32's step.
 _EXP2 = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.009618129107628477,
@@ -64,7 +66,7 @@ def to_float(value: Value, lanes: int) -> Value:
 
 
 def halves(buffer: Buffer, at: Value, lanes: int) -> Value:
-    """`lanes` fp16 numbers of a uint8 buffer from byte `at` on, as float32."""
+    """`lanes` fp16 numbers of a buffer of bytes from byte `at` on, as float32."""
     return to_float(T.reinterpret(f"float16x{lanes}", load(buffer, at, 2 * lanes)), lanes)
 
 
@@ -95,6 +97,11 @@ def reduce_add(value: Value, lanes: int) -> Value:
         low, high = _lanes(value, 0, lanes), _lanes(value, lanes, lanes)
         value = bind(low + high)
     return value
+
+
+def first_lane(value: Value) -> Value:
+    """Lane 0 of a vector."""
+    return bind(_lanes(value, 0, 1))
 
 
 def _lanes(value: Value, start: int, count: int) -> Value:

@@ -18,27 +18,45 @@ def test_int8_logits_are_close_to_the_reference(name: str) -> None:
     assert _error(logits[reference.positions], reference.logits) < 0.1
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_fp32_logits_are_the_references(name: str) -> None:
+    reference = golden(name)
+    logits = Sequences(executor(name, "fp32")).step({0: reference.prompt + reference.tokens})[0]
+    assert np.abs(logits[reference.positions] - reference.logits).max() < 1e-3
+    chosen = logits[len(reference.prompt) - 1 : -1].argmax(axis=-1)
+    assert chosen.tolist() == reference.tokens
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "qwen3", "gemma3", "phi3-partial-rotary"])
+def test_fp16_logits_are_near_the_references(name: str) -> None:
+    reference = golden(name)
+    logits = Sequences(executor(name, "fp16")).step({0: reference.prompt + reference.tokens})[0]
+    assert 0 < _error(logits[reference.positions], reference.logits) < 5e-3
+
+
 @pytest.mark.parametrize("isa", HERE[1:], ids=lambda isa: isa.name)
-@pytest.mark.parametrize("quant", ["int4", "int8"])
-def test_instruction_sets_agree(isa: object, quant: str) -> None:
+@pytest.mark.parametrize(("quant", "bound"), [("int4", 0.02), ("int8", 0.02), ("fp16", 1e-3), ("fp32", 1e-5)])
+def test_instruction_sets_agree(isa: object, quant: str, bound: float) -> None:
     reference = golden("llama")
     sequence = reference.prompt + reference.tokens
     first, other = (
         Sequences(executor("llama", quant, one.name)).step({0: sequence})[0] for one in (HERE[0], isa)
     )
-    assert 0 <= _error(other, first) < 0.02
+    assert 0 <= _error(other, first) < bound
 
 
+@pytest.mark.parametrize("quant", ["int8", "fp32"])
 @pytest.mark.parametrize("name", ["llama", "qwen2-sliding", "gemma3", "phi3-longrope-long"])
-def test_logits_do_not_depend_on_chunks_or_company(name: str) -> None:
+def test_logits_do_not_depend_on_chunks_or_company(name: str, quant: str) -> None:
     """Random mixes of chunks and decodes of four sequences, bit for bit as each sequence at once and
     alone.
     """
     rng = np.random.default_rng(7)
     lengths = (88, 61, 17, 33)
     texts = [rng.integers(5, 380, length).tolist() for length in lengths]
-    alone = [Sequences(executor(name), seed).step({0: text})[0] for seed, text in enumerate(texts)]
-    together, done = Sequences(executor(name), 9), [0] * 4
+    model = executor(name, quant)
+    alone = [Sequences(model, seed).step({0: text})[0] for seed, text in enumerate(texts)]
+    together, done = Sequences(model, 9), [0] * 4
     while any(done[i] < lengths[i] for i in range(4)):
         pieces = {}
         for i in rng.permutation(4).tolist():
