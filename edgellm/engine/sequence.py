@@ -6,9 +6,46 @@ from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgellm.engine.detokenize import IncrementalDetokenizer, StopMatcher
 from edgellm.engine.generation import Chunk, FinishReason, Generation, TokenLogprob
+
+
+class TokenCounts:
+    """Which tokens have come, and how often, kept up to date at little cost."""
+
+    def __init__(self, tokens: list[int], start: int) -> None:
+        """Count `tokens`, which may grow, from `start` on."""
+        self._tokens = tokens
+        self._next = start
+        self._places: dict[int, int] = {}
+        self._ids = np.empty(64, np.int64)
+        self._counts = np.empty(64, np.float32)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The distinct tokens, in the order of their first coming."""
+        self._catch_up()
+        return self._ids[: len(self._places)]
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """How often each of `ids` has come."""
+        self._catch_up()
+        return self._counts[: len(self._places)]
+
+    def _catch_up(self) -> None:
+        for token in self._tokens[self._next :]:
+            place = self._places.get(token)
+            if place is None:
+                place = self._places[token] = len(self._places)
+                if place == len(self._ids):
+                    self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
+                    self._counts = np.concatenate([self._counts, np.empty_like(self._counts)])
+                self._ids[place], self._counts[place] = token, 0
+            self._counts[place] += 1
+        self._next = len(self._tokens)
 
 
 class Sequence:
@@ -19,6 +56,8 @@ class Sequence:
         computed: leading tokens whose keys and values are in the cache (step mode).
         blocks: the cache blocks they lie in. node: the prefix-tree node of the last sealed block.
         end_ids: tokens that end the answer; empty with `ignore_eos`.
+        adjusted: whether penalties, biases or bans change its logits. seen, answered: the tokens of all the
+            text, and of the answer, that penalties count.
         cancelled: set from any thread; the engine lets go of the sequence between two steps.
     """
 
@@ -42,6 +81,15 @@ class Sequence:
         self.sealed = 0
         self.cancelled = False
         self.rng = None if params.greedy else np.random.default_rng(params.seed)
+        self.seen = TokenCounts(self.tokens, 0)
+        self.answered = TokenCounts(self.tokens, self.prompt_len)
+        self.adjusted = bool(
+            params.repetition_penalty != 1
+            or params.presence_penalty
+            or params.frequency_penalty
+            or params.logit_bias
+            or params.min_tokens
+        )
         self._detokenizer = IncrementalDetokenizer(decode)
         self._stops = StopMatcher(params.stop)
         self._stop_ids = frozenset(params.stop_token_ids)

@@ -43,11 +43,11 @@ def distribution(logits: np.ndarray, p: SamplingParams) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10**6),
-    st.sampled_from([0.3, 1.0, 2.5]),
+    st.sampled_from([0.05, 0.3, 1.0, 2.5]),
     st.sampled_from([0, 1, 3, 700]),
     st.sampled_from([1.0, 0.9, 0.4]),
     st.sampled_from([0.0, 0.05, 0.5]),
-    st.sampled_from([20, 1500]),
+    st.sampled_from([20, 1500, 20_001]),
 )
 def test_only_allowed_tokens_are_drawn(
     seed: int, temperature: float, top_k: int, top_p: float, min_p: float, vocab: int
@@ -79,6 +79,69 @@ def test_draws_follow_the_distribution(params: dict[str, float]) -> None:
         counts[choose(logits.copy(), [one])[0][0]] += 1
     expected = distribution(logits[0], one.params)
     assert np.abs(counts / counts.sum() - expected).max() < 0.025
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"temperature": 1.0},
+        {"temperature": 3.0, "top_p": 0.97},
+        {"temperature": 0.5, "top_p": 0.8},
+        {"temperature": 1.0, "top_k": 900, "top_p": 0.95},
+        {"temperature": 0.7, "min_p": 0.01},
+    ],
+)
+def test_draws_follow_the_distribution_over_a_large_vocabulary(params: dict[str, float]) -> None:
+    """Counted in bins of the likeliest tokens; every way through the sampler is taken by one of these."""
+    vocab, draws = 20_001, 4000
+    logits = (np.random.default_rng(8).standard_normal((1, vocab)) * 2).astype(np.float32)
+    one = sequence([1], seed=6, **params)
+    expected = distribution(logits[0], one.params)
+    order = np.argsort(-expected)
+    bins = np.searchsorted(np.cumsum(expected[order]), np.linspace(0.1, 0.9, 9))
+    bin_of = np.empty(vocab, np.int64)
+    bin_of[order] = np.searchsorted(bins, np.arange(vocab), side="left")
+    share = np.bincount(bin_of, expected, minlength=10)
+    counts = np.bincount([bin_of[choose(logits.copy(), [one])[0][0]] for _ in range(draws)], minlength=10)
+    assert np.abs(counts / draws - share).max() < 4 * np.sqrt(0.25 / draws)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([11, 2048, 17_003, 32_000]))
+def test_a_row_gets_its_token_in_any_company(seed: int, vocab: int) -> None:
+    """Whatever settings the other rows have: what is done for several rows at once must not show."""
+    rng = np.random.default_rng(seed)
+    logits = (rng.standard_normal((7, vocab)) * rng.choice([0.5, 3, 12])).astype(np.float32)
+    every = [
+        {"temperature": 0.0, "logprobs": 2},
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 4.0, "top_p": 0.99, "logprobs": 0},
+        {"temperature": 1.2, "top_k": 40},
+        {"temperature": 1.0, "min_p": 0.05, "presence_penalty": 1.0},
+        {"temperature": 0.01, "top_p": 0.5, "repetition_penalty": 1.3},
+    ]
+
+    def chosen(rows: list[int]) -> dict[int, object]:
+        sequences = [sequence([1, 2, 3], [4, 4], seed=seed, **every[i]) for i in rows]
+        return dict(zip(rows, choose(logits[rows].copy(), sequences), strict=True))
+
+    together = chosen(list(range(7)))
+    some = rng.permutation(7)[: rng.integers(2, 7)].tolist()
+    for i, choice in chosen(some).items():
+        assert choice == together[i]
+    for i in range(7):
+        assert chosen([i])[i] == together[i]
+
+
+def test_counts_of_tokens_keep_up_with_a_growing_text() -> None:
+    rng = np.random.default_rng(2)
+    one = sequence(rng.integers(0, 300, 200).tolist(), frequency_penalty=0.1)
+    for _ in range(50):
+        one.tokens += rng.integers(0, 300, 7).tolist()
+        for counts, text in ((one.seen, one.tokens), (one.answered, one.tokens[200:])):
+            found = dict(zip(counts.ids.tolist(), counts.counts.tolist(), strict=True))
+            assert found == {token: text.count(token) for token in set(text)}
 
 
 def test_a_seed_fixes_the_draws_in_any_batch() -> None:
