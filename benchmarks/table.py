@@ -118,9 +118,20 @@ def _caption(about: Record, lines: list[Record]) -> str:
         "min": min(measured),
         "max": max(measured),
     }
+    span = f"{bandwidth['median']:.0f} GB/s ({bandwidth['min']:.0f} to {bandwidth['max']:.0f})"
     return (
         f"{about['shape']}, random weights, {about['threads']} threads on {cpu['usable_cores']} cores of "
         f"{cpu['model']}. One run on {day}, engines taking turns, medians of {lines[0]['rounds']} rounds. "
         "Prefill: prompts × their tokens. Weights read: while one sequence is decoded, and as a part of what "
-        f"the memory gave, {bandwidth['median']:.0f} GB/s ({bandwidth['min']:.0f} to {bandwidth['max']:.0f})."
+        f"the memory gave, {span}. Peers: {_versions(about)}."
+    )
+
+
+def _versions(about: Record) -> str:
+    """The packages that the peers are in."""
+    packages = about.get("packages") or {
+        name: version for extra in about["extras"] for name, version in extra["packages"].items()
+    }
+    return ", ".join(
+        f"{name} {packages[name]}" for name in ("llama-cpp-python", "ctranslate2") if name in packages
     )

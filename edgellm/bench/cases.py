@@ -14,6 +14,7 @@ import msgspec
 
 LONG_ENOUGH_SECONDS = 0.5
 MAX_REPEATS = 31
+_ATTEMPTS = 4
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -75,12 +76,19 @@ def median(samples: Sequence[Sample]) -> Sample:
 
 
 def measure_long_enough(runner: Runner, case: Case) -> Sample:
-    """Measure a case once, or as often as fits into `LONG_ENOUGH_SECONDS` where it is shorter: medians."""
-    samples: list[Sample] = []
-    deadline = time.perf_counter() + LONG_ENOUGH_SECONDS
-    while not samples or (time.perf_counter() < deadline and len(samples) < MAX_REPEATS):
-        samples.append(runner.measure(case))
-    return median(samples)
+    """Measure a case once, or as often as fits into `LONG_ENOUGH_SECONDS` where it is shorter: medians.
+
+    Where a disturbance made taking the prompts in longer than that and decoding, it is measured again.
+    """
+    for _ in range(_ATTEMPTS):
+        samples: list[Sample] = []
+        deadline = time.perf_counter() + LONG_ENOUGH_SECONDS
+        while not samples or (time.perf_counter() < deadline and len(samples) < MAX_REPEATS):
+            samples.append(runner.measure(case))
+        middle = median(samples)
+        if middle.total_s > middle.prefill_s:
+            break
+    return middle
 
 
 def peak_rss_mb() -> float:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PEERS = ("llamacpp", "ctranslate2")
 _GGUF_QUANT = {"int4": "q4_0", "int8": "q8_0", "fp32": "f32", "fp16": "f16"}
+_CTRANSLATE2_QUANT = {"int4": "int8", "int8": "int8", "fp32": "fp32", "fp16": "fp32"}
+"""The peers' nearest to each quantization."""
 _BUSY_CORES = 0.1
 """Figures deserve a warning when others used more of the processor than this."""
 
@@ -74,7 +76,7 @@ def bench(
     the rounds are printed. Prefill counts the prompts' tokens until each has its first new token; decode
     counts the tokens after that. Only figures of one run on a quiet machine can be compared.
 
-    llama.cpp gets the weights in its nearest format (q4_0, q8_0), CTranslate2 called directly gets int8.
+    Peers get the weights in their nearest format: llama.cpp q4_0 or q8_0, CTranslate2 called directly int8.
     """
     from edgellm.backends.cpu import compute_threads
     from edgellm.bench.cases import Case
@@ -147,7 +149,8 @@ def _specs(
             if bundle.manifest.backend == "ctranslate2":
                 directory = bundle.path / "ctranslate2"
             else:
-                directory = _conversions(peer, checkpoint, keep, stack).ctranslate2("int8")
+                quant = _CTRANSLATE2_QUANT[bundle.manifest.quant]
+                directory = _conversions(peer, checkpoint, keep, stack).ctranslate2(quant)
             specs.append(WorkerSpec("ctranslate2", str(directory), threads, max_batch))
     return specs
 

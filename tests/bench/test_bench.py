@@ -8,42 +8,81 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgellm.bench.cases import Case, Sample, prompt_ids, tokens_per_second
-from tests.cli.running import edgellm
+import edgellm
+from edgellm.bench.cases import Case, Sample, measure_long_enough, prompt_ids, tokens_per_second
+from edgellm.bench.compare import Measurement, ratios, summarize
+from edgellm.bench.weights import read_share
+from edgellm.checkpoint import Checkpoint
+from edgellm.errors import EdgeLLMError
+from tests.cli.running import edgellm as run
 from tests.support import require
 
-SMALL = ("--batch", "1,2", "--prompt", "16", "--new", "24", "--threads", "1", "--rounds", "2")
+ONE = ("--batch", "1", "--prompt", "16", "--new", "24", "--threads", "1", "--rounds", "1")
+TWO = ("--batch", "1,2", "--prompt", "16", "--new", "24", "--threads", "1", "--rounds", "2")
+FIELDS = {
+    "engine", "batch", "prompt", "new", "prefill_tps", "decode_tps", "ttft_ms", "peak_rss_mb", "gbps",
+    "read_bandwidth_gbps", "read_bandwidth_min_gbps", "read_bandwidth_max_gbps", "bandwidth_percent",
+    "rounds",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tvm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model as int4 for TVM."""
+    for module in ("tvm", "ziglang"):
+        require(module=module, reason="it compiles the model: pip install 'edgellm[tvm]'")
+    out = tmp_path_factory.mktemp("bundles") / "demo-int4"
+    return edgellm.build("demo", backend="tvm", quant="int4", out=out).path
 
 
 def test_lines_have_the_fields_of_the_contract(demo_bundle: Path) -> None:
-    done = edgellm("bench", demo_bundle, *SMALL, "--compare", "ctranslate2", "--json")
+    done = run("bench", demo_bundle, *TWO, "--compare", "ctranslate2", "--json")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 4
     for line in lines:
-        fields = {"engine", "batch", "prompt", "prefill_tps", "decode_tps", "ttft_ms", "peak_rss_mb", "gbps"}
-        assert fields <= set(line)
-        assert all(line[f] > 0 for f in fields - {"engine"})
+        assert set(line) >= FIELDS
+        assert all(line[f] > 0 for f in FIELDS - {"engine"})
+        low, high = line["read_bandwidth_min_gbps"], line["read_bandwidth_max_gbps"]
+        assert low <= line["read_bandwidth_gbps"] <= high
+        assert line["bandwidth_percent"] == pytest.approx(
+            100 * line["gbps"] / line["read_bandwidth_gbps"], abs=0.5
+        )
     assert {line["engine"].split("-")[0] for line in lines} == {"edgellm", "ctranslate2"}
     assert all(line["edgellm_decode_ratio"] > 0 for line in lines if line["engine"].startswith("ctranslate2"))
 
 
+def test_a_tvm_bundle_beside_the_library_that_its_checkpoint_is_converted_for(
+    tvm_bundle: Path, tmp_path: Path
+) -> None:
+    compare = ("--compare", "ctranslate2", "--checkpoint", "demo", "--keep", tmp_path / "kept", "--json")
+    done = run("bench", tvm_bundle, *ONE, *compare)
+    assert done.returncode == 0, done.stderr
+    engines = [json.loads(line)["engine"] for line in done.stdout.splitlines()]
+    assert engines[0] == "edgellm-tvm-int4" and engines[1].startswith("ctranslate2-int8")
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert "converting" in done.stderr and (kept / "model.bin").is_file()
+    again = run("bench", tvm_bundle, *ONE, *compare)
+    assert again.returncode == 0 and "converting" not in again.stderr
+
+
 def test_table_and_plot(demo_bundle: Path, tmp_path: Path) -> None:
     require(module="matplotlib", reason="edgellm bench --plot draws with it: pip install 'edgellm[bench]'")
-    done = edgellm("bench", demo_bundle, *SMALL, "--plot", tmp_path / "speed.png")
+    done = run("bench", demo_bundle, *ONE, "--plot", tmp_path / "speed.png")
     assert done.returncode == 0, done.stderr
-    assert "decode tok/s" in done.stdout and "read bandwidth" in done.stdout
+    assert "decode tok/s" in done.stdout and "what memory gives" in done.stdout
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_wrong_options_are_named(demo_bundle: Path) -> None:
-    for arguments, word in (
-        (("--compare", "ollama"), "ollama"),
-        (("--compare", "llamacpp"), "--checkpoint"),
-        (("--prompt", "100000"), "--prompt"),
-        (("--batch", "0"), "1,4,8"),
+def test_wrong_options_are_named(demo_bundle: Path, tvm_bundle: Path) -> None:
+    for bundle, arguments, word in (
+        (demo_bundle, ("--compare", "ollama"), "ollama"),
+        (demo_bundle, ("--compare", "llamacpp"), "--checkpoint"),
+        (tvm_bundle, ("--compare", "ctranslate2"), "--checkpoint"),
+        (demo_bundle, ("--prompt", "100000"), "--prompt"),
+        (demo_bundle, ("--batch", "0"), "1,4,8"),
     ):
-        done = edgellm("bench", demo_bundle, *arguments)
+        done = run("bench", bundle, *arguments)
         assert done.returncode == 2
         assert word in done.stderr and "Traceback" not in done.stderr
 
@@ -59,3 +98,49 @@ def test_speeds_are_tokens_divided_by_seconds() -> None:
     prefill, decode = tokens_per_second(Case(4, 64, 33), Sample(2.0, 6.0, 2.0, 1.0))
     assert prefill == pytest.approx(128)
     assert decode == pytest.approx(32)
+
+
+def measurement(number: int, prefill: float, total: float, bandwidth: float) -> Measurement:
+    return Measurement("x", Case(2, 8, 11), number, Sample(prefill, total, prefill, 5.0), bandwidth, 0.01)
+
+
+def test_medians_over_rounds_and_bytes_of_each_step() -> None:
+    measured = [measurement(0, 1, 3, 10), measurement(1, 9, 99, 40), measurement(2, 2, 4, 20)]
+    line = summarize(measured, step_bytes=2e9)
+    assert (line.prefill_tps, line.decode_tps, line.rounds) == (8.0, 10.0, 3)
+    assert (line.gbps, line.read_bandwidth_gbps, line.bandwidth_percent) == (10.0, 20.0, 50.0)
+    with pytest.raises(EdgeLLMError, match="raise --new"):
+        summarize([measurement(0, 3, 2, 10)], step_bytes=1)
+
+
+def test_ratios_are_ours_divided_by_theirs() -> None:
+    slow = summarize([measurement(0, 1, 3, 10)], 1)
+    fast = summarize([measurement(0, 0.5, 1.5, 10)], 1)
+    renamed = type(fast)(
+        **{name: getattr(fast, name) for name in fast.__struct_fields__} | {"engine": "peer"}
+    )
+    (ratio,) = ratios([slow, renamed], "x")
+    assert (ratio.peer, ratio.prefill_ratio, ratio.decode_ratio) == ("peer", 0.5, 0.5)
+
+
+def test_what_a_disturbance_spoiled_is_measured_again() -> None:
+    class Disturbed:
+        name, weight_bytes, calls = "x", 1, 0
+
+        def measure(self, case: Case) -> Sample:
+            self.calls += 1
+            seconds = 9.0 if self.calls <= 31 else 1.0
+            return Sample(seconds, 2.0, seconds, 1.0)
+
+    runner = Disturbed()
+    assert measure_long_enough(runner, Case(1, 8, 8)).prefill_s == 1.0
+    assert runner.calls == 62
+
+
+def test_a_step_reads_everything_but_the_embedding(checkpoint_dir: Path) -> None:
+    with Checkpoint.open(checkpoint_dir) as checkpoint:
+        weights = checkpoint.weights
+        sizes = {n: np.prod(weights.shape(n)) for n in weights.names() if len(weights.shape(n)) > 1}
+        assert not checkpoint.config.tie_word_embeddings
+        share = 1 - sizes["embed.weight"] / sum(sizes.values())
+        assert read_share(checkpoint.config) == pytest.approx(share)
