@@ -56,7 +56,6 @@ class Heads:
         return (blocks, self.kv_heads, self.page)
 
     @property
-    @property
     def token_bytes(self) -> int:
         """Of one token in a layer's cache."""
         return 2 * self.kv_heads * self.page * self.entry_bytes // BLOCK_SIZE
