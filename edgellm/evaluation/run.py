@@ -99,12 +99,21 @@ def _run(
     done, parts = 0, []
     every = (window for document in documents for window in windows(document, size))
     for group in _groups(every, _GROUP_VALUES // models[0].vocab_size):
-        logits = [[model.logits(window.token_ids, window.first) for window in group] for model in models]
-        for window, *both in zip(group, *logits, strict=True):
-            parts.append(score(both[0], window.targets, *both[1:], threads=threads))
-            done += len(window.targets)
+        parts.append(_score(models, group, threads))
+        done += len(parts[-1].nats)
         progress("score", done, total)
     return join(parts)
+
+
+def _score(models: list[ScoredModel], group: list[Window], threads: int) -> Scores:
+    """A function of its own, so that these logits are gone when the next ones are computed."""
+    logits = [[model.logits(window.token_ids, window.first) for window in group] for model in models]
+    return join(
+        [
+            score(both[0], window.targets, *both[1:], threads=threads)
+            for window, *both in zip(group, *logits, strict=True)
+        ]
+    )
 
 
 def _groups(every: Iterable[Window], rows: int) -> Iterator[list[Window]]:
