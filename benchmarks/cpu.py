@@ -88,6 +88,7 @@ def about(args: argparse.Namespace, builds: list[dict[str, Any]]) -> dict[str, A
         "commit": commit(),
         **{key: machine[key] for key in ("edgellm", "python", "platform", "cpu", "memory")},
         "packages": {name: version for name, version in packages.items() if version},
+        "isa": machine["forced_isa"] or (machine["isas"] or [None])[0],
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "builds": builds,
     }

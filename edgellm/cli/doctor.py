@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ import click
 import msgspec
 
 from edgellm import __version__
+from edgellm.backends.tvm.isa import FORCE, NEEDS
 from edgellm.cli.output import json_option, print_facts, print_json, print_table
 from edgellm.errors import UnsupportedError
 from edgellm.machine import can_see_gpus, free_disk, read_cpu, read_gpus, read_memory
@@ -67,11 +69,14 @@ def examine() -> dict[str, Any]:
         native = native_target().name
     states = {target.name: readiness(target) for target in load_targets().values()}
     builds = [name for name, state in states.items() if state.buildable]
+    cpu = read_cpu()
     return {
         "edgellm": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": msgspec.to_builtins(read_cpu()),
+        "cpu": msgspec.to_builtins(cpu),
+        "isas": [name for name, needs in NEEDS.items() if needs <= set(cpu.features)],
+        "forced_isa": os.environ.get(FORCE) or None,
         "memory": msgspec.to_builtins(read_memory()),
         "disk_free": free_disk(Path.cwd()),
         "gpus": msgspec.to_builtins(read_gpus()) if can_see_gpus() else None,
@@ -132,10 +137,19 @@ def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("cores", f"{_known(cpu['usable_cores'])} usable of {_known(cpu['cores'])}"),
         ("instructions", ", ".join(cpu["features"]) or "unknown"),
+        ("TVM kernels", _kernels(report["isas"], report["forced_isa"])),
         ("memory", f"{_size(memory['available'])} free of {_size(memory['total'])}"),
         ("disk", f"{_size(disk)} free here"),
         ("GPUs", adapters),
     ]
+
+
+def _kernels(isas: list[str], forced: str | None) -> str:
+    """Which code of a TVM bundle runs here, and which other could."""
+    if forced:
+        return f"{forced}, as {FORCE} says"
+    first, *others = isas or ["none for this processor"]
+    return f"{first}; {FORCE} can pick {', '.join(others)} instead" if others else first
 
 
 def _known(value: int | None) -> str:

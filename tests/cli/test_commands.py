@@ -16,11 +16,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from edgellm.backends.tvm.isa import NEEDS
 from edgellm.bundle import Bundle, BundleWriter
 from edgellm.bundle.manifest import MemoryFacts
 from edgellm.checkpoint import families
 from edgellm.cli.doctor import EXTRAS
 from edgellm.cli.group import cli
+from edgellm.machine import read_cpu
 from edgellm.targets import load_targets
 from tests.bundle.example import FILES, manifest
 
@@ -190,6 +192,15 @@ def test_doctor() -> None:
     assert report["cannot_build"]["adreno"]
     shown = edgellm("doctor").stdout
     assert "CPU" in shown and "ctranslate2" in shown and "What works here" in shown
+
+
+def test_doctor_says_which_kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGELLM_ISA", raising=False)
+    features = set(read_cpu().features)
+    assert as_json("doctor")["isas"] == [name for name, needs in NEEDS.items() if needs <= features]
+    monkeypatch.setenv("EDGELLM_ISA", "avx2")
+    assert as_json("doctor")["forced_isa"] == "avx2"
+    assert "avx2, as EDGELLM_ISA says" in edgellm("doctor").stdout
 
 
 def test_doctor_says_what_to_install() -> None:
