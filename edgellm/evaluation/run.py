@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from edgellm.backends.cpu import compute_threads
+from edgellm.backends.executor import Float32s
 from edgellm.bundle import Bundle
 from edgellm.errors import UsageError
 from edgellm.evaluation.documents import Document, encode, read_texts
@@ -44,7 +45,8 @@ def evaluate(
         window: tokens of a forward pass at most; None = 512, or what the models can do if that is less.
         max_tokens: stop after so many scored tokens. threads: of a forward pass; None = one a core.
         offline: never use the network.
-        on_progress: (stage, done, in all) with the stages of `edgellm.build` and "score", in tokens.
+        on_progress: (stage, done, in all) with the stages of `edgellm.build`, and "score", in tokens of each
+            model.
 
     Raises:
         UsageError: the text, the window or the reference is not as it must be. EdgeLLMError: see `Engine`.
@@ -95,19 +97,28 @@ def _check_window(bundle: Bundle, model: ScoredModel, window: int | None) -> Non
 def _run(
     models: list[ScoredModel], documents: list[Document], size: int, threads: int, progress: Progress
 ) -> Scores:
-    total = sum(document.scored for document in documents)
-    done, parts = 0, []
-    every = (window for document in documents for window in windows(document, size))
-    for group in _groups(every, _GROUP_VALUES // models[0].vocab_size):
-        parts.append(_score(models, group, threads))
-        done += len(parts[-1].nats)
+    total = len(models) * sum(document.scored for document in documents)
+    done = 0
+
+    def advance(window: Window) -> None:
+        nonlocal done
+        done += len(window.targets)
         progress("score", done, total)
-    return join(parts)
+
+    every = (window for document in documents for window in windows(document, size))
+    groups = _groups(every, _GROUP_VALUES // models[0].vocab_size)
+    return join([_score(models, group, threads, advance) for group in groups])
 
 
-def _score(models: list[ScoredModel], group: list[Window], threads: int) -> Scores:
+def _score(
+    models: list[ScoredModel], group: list[Window], threads: int, advance: Callable[[Window], None]
+) -> Scores:
     """A function of its own, so that these logits are gone when the next ones are computed."""
-    logits = [[model.logits(window.token_ids, window.first) for window in group] for model in models]
+    logits: list[list[Float32s]] = [[] for _ in models]
+    for model, found in zip(models, logits, strict=True):
+        for window in group:
+            found.append(model.logits(window.token_ids, window.first))
+            advance(window)
     return join(
         [
             score(both[0], window.targets, *both[1:], threads=threads)
