@@ -53,7 +53,9 @@ class ScoredModel:
     def logits(self, token_ids: Int32s, first: int) -> Float32s:
         """Logits float32[n - first, vocab] that predict tokens `first` to n - 1 of `token_ids` int32[n]."""
         if isinstance(self._executor, SequenceLogits):
-            return self._executor.sequence_logits(token_ids[:-1].tolist())[first - 1 :]
+            logits = self._executor.sequence_logits(token_ids[:-1].tolist())
+            # A view would keep the memory of all rows.
+            return logits[first - 1 :].copy() if first > 1 else logits
         assert self._executor.mode == "step"
         return step_logits(self._executor, token_ids[:-1], first - 1)
 

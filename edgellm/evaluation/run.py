@@ -68,9 +68,9 @@ def evaluate(
         size = min(size, *(one.max_tokens for one in models))
         if size < (least := max(map(smallest, documents))):
             raise UsageError(f"a window of {size} tokens is too small; at least {least} are needed")
-        started = time.monotonic()
+        started = time.perf_counter()
         scores = _run(models, documents, size, threads or compute_threads(), progress)
-        seconds = time.monotonic() - started
+        seconds = time.perf_counter() - started
     return summarize(
         scores,
         documents=len(documents),
