@@ -10,6 +10,7 @@ import pytest
 
 import edgellm
 from tests.make_checkpoints import make_checkpoint
+from tests.support import require
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,3 +39,12 @@ def bundle_dir(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
 def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo model, built with CTranslate2 for this machine once per test run."""
     return edgellm.build("demo", backend="ctranslate2", out=tmp_path_factory.mktemp("bundles") / "demo").path
+
+
+@pytest.fixture(scope="session")
+def demo_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model in int4 for TVM, which runs step by step."""
+    for module in ("tvm", "ziglang"):
+        require(module=module, reason="it compiles and runs the model: pip install 'edgellm[tvm]'")
+    out = tmp_path_factory.mktemp("bundles") / "demo-int4"
+    return edgellm.build("demo", backend="tvm", quant="int4", out=out).path

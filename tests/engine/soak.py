@@ -32,7 +32,7 @@ from edgellm.engine import Engine
 
 CONTEXT = 384
 LONGEST_ANSWER = 96
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,11 @@ from typing import Any
 
 import pytest
 
-import edgellm
 from edgellm import Engine
 from edgellm.backends.executor import Float32s, StepInput
 from edgellm.errors import UnsupportedError
 from edgellm.machine import Memory
 from tests.engine.soak import Setting, open_engine, soak
-from tests.support import require
-
-
-@pytest.fixture(scope="module")
-def demo_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model in int4 for TVM."""
-    for module in ("tvm", "ziglang"):
-        require(module=module, reason="it compiles and runs the model: pip install 'edgellm[tvm]'")
-    out = tmp_path_factory.mktemp("bundles") / "demo-int4"
-    return edgellm.build("demo", backend="tvm", quant="int4", out=out).path
 
 
 class Watched:

@@ -122,6 +122,25 @@ def test_extra_fields_of_local_servers(client: OpenAI, server: Process, plain: A
     assert long.usage.completion_tokens == 60
 
 
+def test_ignore_eos_goes_on_to_the_length_asked_for(client: OpenAI, server: Process) -> None:
+    """As vLLM has it, so that load tests have known lengths. Stop texts still end an answer."""
+    plain = ask(client, server.model, max_tokens=150)
+    answer = plain.choices[0].message.content
+    assert plain.choices[0].finish_reason == "stop", "this answer ends by itself"
+    length = plain.usage.completion_tokens + 9
+    on: Any = {"max_tokens": length, "extra_body": {"ignore_eos": True}}
+    found = ask(client, server.model, **on)
+    assert (found.usage.completion_tokens, found.choices[0].finish_reason) == (length, "length")
+    assert found.choices[0].message.content.startswith(answer)
+    off = ask(client, server.model, max_tokens=length, extra_body={"ignore_eos": False})
+    assert off.choices[0].message.content == answer
+    *_, last = ask(client, server.model, stream=True, stream_options={"include_usage": True}, **on)
+    assert last.usage.completion_tokens == length
+    text = client.completions.create(model=server.model, prompt="The", temperature=0, **on)
+    assert (text.usage.completion_tokens, text.choices[0].finish_reason) == (length, "length")
+    assert ask(client, server.model, stop=[answer.split()[2]], **on).choices[0].finish_reason == "stop"
+
+
 def test_harmless_fields_are_accepted(client: OpenAI, server: Process, plain: Any) -> None:
     found = ask(
         client,
