@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, fields
 from types import TracebackType
 from typing import Any
 
@@ -18,8 +18,8 @@ from edgellm.backends.params import SamplingParams
 from edgellm.bundle import Bundle
 from edgellm.engine.cohort_loop import CohortLoop
 from edgellm.engine.generation import Chunk, Generation, Result
-from edgellm.engine.scheduler import CacheStats
 from edgellm.engine.sequence import Sequence as EngineSequence
+from edgellm.engine.stats import Counts, EngineStats
 from edgellm.engine.step_loop import StepLoop
 from edgellm.errors import (
     EdgeLLMError,
@@ -34,22 +34,6 @@ Prompt = str | Sequence[Message]
 
 _HANDLED_HERE = {"max_tokens", "stop", "stop_token_ids", "ignore_eos", "temperature"}
 """Settings that work with every executor."""
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Counts since the engine was opened, and what is going on now."""
-
-    running: int
-    waiting: int
-    finished: int
-    cancelled: int
-    failed: int
-    prompt_tokens: int
-    generated_tokens: int
-    cached_tokens: int
-    cache: CacheStats | None = None
-    """None in request mode, where the library keeps its cache to itself."""
 
 
 class Engine:
@@ -104,9 +88,7 @@ class Engine:
             self._loop = CohortLoop(executor)
         self._ids = itertools.count(1)
         self._live: dict[Generation, EngineSequence] = {}
-        self._counts = dict.fromkeys(
-            ("finished", "cancelled", "failed", "prompt_tokens", "generated_tokens", "cached_tokens"), 0
-        )
+        self._counts = Counts()
         self._lock = threading.Lock()
         self._closed = False
         # Also when a program ends, or drops its engine, without having closed it.
@@ -251,15 +233,7 @@ class Engine:
         """Count finished requests and forget them. Called under the lock."""
         for generation in [g for g in self._live if g.done]:
             del self._live[generation]
-            try:
-                result = generation.result()
-            except EdgeLLMError:
-                self._counts["failed"] += 1
-                continue
-            self._counts["cancelled" if result.finish_reason == "cancelled" else "finished"] += 1
-            self._counts["prompt_tokens"] += result.prompt_tokens
-            self._counts["generated_tokens"] += result.completion_tokens
-            self._counts["cached_tokens"] += result.cached_tokens
+            self._counts.add(generation)
 
     def stats(self) -> EngineStats:
         """Counts of this moment."""
@@ -269,7 +243,7 @@ class Engine:
                 running=self._loop.running,
                 waiting=self._loop.waiting,
                 cache=self._loop.scheduler.stats() if isinstance(self._loop, StepLoop) else None,
-                **self._counts,
+                **asdict(self._counts),
             )
 
     # -- the short ways
