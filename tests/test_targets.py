@@ -87,13 +87,21 @@ def test_targets_without_a_backend_in_this_version(name: str) -> None:
 
 
 def test_refusals_say_what_works() -> None:
-    assert "int8, fp32" in refusal("arm64", quant="int4")
-    assert "tvm" in refusal("arm64", quant="int4")
     assert "int4, int8, fp16, fp32" in refusal("x86-64", quant="int3")
-    assert "ctranslate2 can build" in refusal("arm64", backend="tvm")
+    assert "int8, fp32, int4, fp16" in refusal("arm64", quant="int3")
     assert "it has tvm and ctranslate2" in refusal("x86-64", backend="cuda")
     with pytest.raises(UnsupportedError, match=r"toaster.*native.*webgpu"):
         get_target("toaster")
+
+
+def test_a_backend_that_cannot_serve_a_target_yet() -> None:
+    first, second = get_target("arm64").backends
+    later = msgspec.structs.replace(second, planned=True)
+    target = msgspec.structs.replace(get_target("arm64"), backends=(first, later))
+    with pytest.raises(UnsupportedError, match=r"int4 for arm64 needs the tvm backend.*now: int8, fp32$"):
+        pick(target, LLAMA, 512, quant="int4")
+    with pytest.raises(UnsupportedError, match="ctranslate2 can build for arm64 now"):
+        pick(target, LLAMA, 512, backend="tvm")
 
 
 def test_a_backends_own_refusal_is_passed_on() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-DotKind = Literal["vnni", "maddubs", "sdot"]
+DotKind = Literal["vnni", "maddubs", "smull", "sdot", "i8mm"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Isa:
         name: as in `lib-<name>.so` and `EDGELLM_ISA`.
         triple, cpu, features: LLVM's names.
         bits: width of a vector register.
-        dot: how four int8 products are summed, see `kernels.dot`.
+        dot: how int8 products are summed, see `kernels.dot` and, for Arm, `kernels.neon_tile`.
         rows: rows of activations in one tile of a matrix product.
         blocks: blocks of 16 outputs in such a tile.
         vectors: sums of a tile that fit into registers beside what else it needs.
@@ -60,10 +60,11 @@ X86_64 = (
     Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 8),
     Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4),
 )  # fmt: skip
+_ARM = "aarch64-unknown-linux-gnu"
+_V82 = ("+neon", "+dotprod", "+fullfp16")
 ARM64 = (
-    Isa(
-        "dotprod", "aarch64-unknown-linux-gnu", "generic", ("+neon", "+dotprod", "+fullfp16"), 128, "sdot",
-        4, 1, 12,
-    ),
-)  # fmt: skip
+    Isa("i8mm", _ARM, "generic", (*_V82, "+i8mm"), 128, "i8mm", 8, 1, 16),
+    Isa("dotprod", _ARM, "generic", _V82, 128, "sdot", 6, 1, 12),
+    Isa("neon", _ARM, "generic", ("+neon",), 128, "smull", 4, 1, 8),
+)
 ISAS = {"x86-64": X86_64, "arm64": ARM64}

@@ -1,4 +1,4 @@
-"""Dot products of unsigned weight bytes and signed activation bytes, four by four, on each instruction set.
+"""Dot products of unsigned weight bytes and signed activation bytes, four by four, on x86-64.
 
 Weights are stored as code + zero, an unsigned byte; what the shift adds to a sum is taken off again with
 `correction` = -zero * sum(activations), prepared when the activations are quantized.
@@ -109,37 +109,8 @@ class Maddubs8:
         return total
 
 
-class Sdot:
-    """NEON's signed dot product. A 4-bit code + 8 is a signed byte as it is; of 8 bits the top one is
-    turned.
-    """
-
-    dtype = "int32"
-
-    def __init__(self, isa: Isa, weight_bits: int) -> None:
-        self.lanes = isa.lanes
-        self._turn = weight_bits == 8
-
-    def begin(self, correction: Value) -> Value:
-        return fill_int(0, self.lanes) if self._turn else fill(correction, self.lanes)
-
-    def step(self, total: Value, weights: Value, activations: Value) -> Value:
-        if self._turn:
-            weights = bind(weights ^ fill_int(-0x7F7F7F80, self.lanes))
-        bytes_ = f"int8x{4 * self.lanes}"
-        return call(
-            f"int32x{self.lanes}", f"llvm.aarch64.neon.sdot.v{self.lanes}i32.v{4 * self.lanes}i8", total,
-            T.reinterpret(bytes_, weights), T.reinterpret(bytes_, fill(activations, self.lanes)),
-        )  # fmt: skip
-
-    def end(self, total: Value, correction: Value) -> Value:
-        return total
-
-
 def make_dot(isa: Isa, weight_bits: int) -> Any:
     """The dot product of `isa` for weights of 4 or 8 bits."""
     if isa.dot == "vnni":
         return Vnni(isa, weight_bits)
-    if isa.dot == "sdot":
-        return Sdot(isa, weight_bits)
     return Maddubs4(isa) if weight_bits == 4 else Maddubs8(isa)

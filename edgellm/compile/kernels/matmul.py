@@ -21,6 +21,7 @@ from edgellm.compile.isa import Isa
 from edgellm.compile.kernels.activations import activation_buffers, activations_for
 from edgellm.compile.kernels.dot import make_dot
 from edgellm.compile.kernels.float_tile import FloatTile
+from edgellm.compile.kernels.neon_tile import NeonTile
 from edgellm.compile.kernels.vector import (
     PREFETCH,
     Buffer,
@@ -43,9 +44,11 @@ from edgellm.compile.kernels.vector import (
 )
 from edgellm.quantize.cpu_layout import BLOCK, GROUP, ZERO, run_bytes, run_inputs
 
-Emit = Callable[[int, int, int, Value], None]
+Emit = Callable[[int, int, Value, Value], None]
 _FEW = 16
 """Rows up to which memory, not arithmetic, decides."""
+_STRAIGHT = 2
+"""Vectors of a block up to which activations are straight-line code; more of it takes seconds to compile."""
 
 
 @dataclass(frozen=True)
@@ -186,11 +189,13 @@ def over_rows(n: Value, isa: Isa, body: Callable[[Value, int, int], None]) -> No
             body(bind(whole * tile), rows, 1)
 
 
-def make_tile(isa: Isa, shape: MatmulShape, w: Buffer, x: tuple[Buffer, ...]) -> Tile | FloatTile:
+def make_tile(isa: Isa, shape: MatmulShape, w: Buffer, x: tuple[Buffer, ...]) -> Tile | NeonTile | FloatTile:
     """The code of tiles for weights of `shape`."""
-    if shape.bits in ZERO:
-        return Tile(isa, shape, w, x)
-    return FloatTile(isa, shape.inputs, shape.bits, w, x[0])
+    if shape.bits not in ZERO:
+        return FloatTile(isa, shape.inputs, shape.bits, w, x[0])
+    if isa.bits == 128:
+        return NeonTile(isa, shape.inputs, shape.bits, w, x)
+    return Tile(isa, shape, w, x)
 
 
 def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, bias: bool = False) -> Any:
@@ -270,12 +275,19 @@ def matmul_gated(isa: Isa, shape: MatmulShape, name: str, *, activation: str, bi
                     tile.compute(block, first, rows, emit, pair)
                 with T.serial(rows) as m:
                     # Blocks are gate, up, gate, up.
-                    values = []
-                    for pair in range(2):
-                        for part in range(parts):
-                            at = bind((m * 4 + pair * 2) * BLOCK + part * lanes)
-                            gate, up = load(scratch, at, lanes), load(scratch, at + BLOCK, lanes)
-                            values.append(bind(activate(activation, gate, lanes) * up))
+                    def gated(pair: Value, part: Value, m: Value = m) -> tuple[Value, Value]:
+                        at = bind((m * 4 + pair * 2) * BLOCK + part * lanes)
+                        gate, up = load(scratch, at, lanes), load(scratch, at + BLOCK, lanes)
+                        return at, bind(activate(activation, gate, lanes) * up)
+
+                    if parts <= _STRAIGHT:
+                        values = [gated(pair, part)[1] for pair in range(2) for part in range(parts)]
+                    else:
+                        with T.serial(2) as pair, T.serial(parts) as part:
+                            at, value = gated(pair, part)
+                            store(scratch, at, value, lanes)
+                        starts = [bind((m * 4 + pair * 2) * BLOCK) for pair in range(2)]
+                        values = [load(scratch, at + p * lanes, lanes) for at in starts for p in range(parts)]
                     form.write(y, values, lanes, bind(first + m), i * GROUP, inner)
 
             over_rows(n, isa, rows_of)
