@@ -47,6 +47,13 @@ def _engine(option: Any) -> tuple[Callable[[F], F], ...]:
             type=click.IntRange(1, 64),
             help="Cohorts at a time (request mode).  [default: the backend's]",
         ),
+        option(
+            "--kv",
+            type=click.Choice(["fp16", "fp32", "int8"]),
+            metavar="TYPE",
+            help="What the key/value cache holds: fp16, fp32, or int8 in half of fp16's memory.  "
+            "[default: the bundle's]",
+        ),
     )
 
 
@@ -79,7 +86,7 @@ def _all(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 
 def engine_options(command: F) -> F:
-    """--threads, --context, --max-batch, --workers."""
+    """--threads, --context, --max-batch, --workers, --kv."""
     return _all(_engine(click.option))(command)
 
 
@@ -95,7 +102,7 @@ def sampling_options(command: F) -> F:
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(engine settings, sampling settings) that were given, from a command's keyword arguments."""
-    names = ("threads", "context", "max_batch", "workers")
+    names = ("threads", "context", "max_batch", "workers", "kv")
     engine = {name: options[name] for name in names if options.get(name) is not None}
     sampling = {k: v for k, v in options.items() if k not in names and v is not None and v != ()}
     return engine, sampling

@@ -17,7 +17,7 @@ import tvm
 from tvm import relax
 
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.compile.heads import Heads, default_cache, heads_of
+from edgellm.compile.heads import CacheType, Heads, heads_of
 from edgellm.compile.isa import Isa
 from edgellm.compile.kernels.activations import Activations, activations_for
 from edgellm.compile.kernels.attention import ITEM_FIELDS, attention, output_form
@@ -31,28 +31,41 @@ from edgellm.quantize.cpu_layout import BITS, padded, run_inputs
 Var = Any
 
 
-def build_graph(config: ModelConfig, isa: Isa, quant: str, *, max_tokens: int) -> tvm.IRModule:
-    """The module of `forward` and its kernels.
+def build_graph(
+    config: ModelConfig, isa: Isa, quant: str, caches: tuple[CacheType, ...], *, max_tokens: int
+) -> tvm.IRModule:
+    """The module of a `forward_<cache>` for each of `caches`, and their kernels.
 
     Args:
         quant: how weights are stored: int4, int8, fp16 or fp32.
         max_tokens: tokens that one step may have (memory is planned for them).
     """
-    return _Graph(config, isa, quant).module(max_tokens)
+    builder, kernels = relax.BlockBuilder(), dict[str, Any]()
+    for cache in caches:
+        _Graph(builder, kernels, config, isa, BITS[quant], cache).add(max_tokens)
+    return builder.finalize()
 
 
 class _Graph:
-    def __init__(self, config: ModelConfig, isa: Isa, quant: str) -> None:
-        self.config, self.isa, self.bits = config, isa, BITS[quant]
-        self.cache_type = default_cache(quant)
-        self.form = activations_for(self.bits)
-        self.builder = relax.BlockBuilder()
-        self._kernels: dict[str, Any] = {}
+    """One `forward`. The functions of a module share their kernels."""
+
+    def __init__(
+        self,
+        builder: Any,
+        kernels: dict[str, Any],
+        config: ModelConfig,
+        isa: Isa,
+        bits: int,
+        cache: CacheType,
+    ) -> None:
+        self.builder, self._kernels = builder, kernels
+        self.config, self.isa, self.bits, self.cache_type = config, isa, bits, cache
+        self.form = activations_for(bits)
         self.n, self.r, self.t, self.b, self.m, self.blocks, self.context = (
             tvm.tirx.Var(name, "int64") for name in ("n", "r", "t", "b", "m", "blocks", "context")
         )
 
-    def module(self, max_tokens: int) -> tvm.IRModule:
+    def add(self, max_tokens: int) -> None:
         c, int32, float32 = self.config, "int32", "float32"
         tensor = relax.TensorType
         inputs = [
@@ -67,7 +80,7 @@ class _Graph:
         ropes = [rope, rope]
         if c.local_rope is not None:
             ropes += [tensor((self.context, c.local_rope.dim // 2), float32)] * 2
-        layer = [tensor(self._heads(0).cache_shape(self.blocks), self.cache_type)] * 2
+        layer = [tensor(self._heads(0).cache_shape(self.blocks), self._heads(0).dtype)] * 2
         weights = [
             tensor((p.nbytes(self.bits),), "uint8") if p.kind == "matrix" else tensor((p.rows,), float32)
             for p in parameters(c)
@@ -79,7 +92,7 @@ class _Graph:
         ]
         bounds = {"n": max_tokens, "r": max_tokens}
         attributes = {"tir_var_upper_bound": bounds}
-        with self.builder.function("forward", [*inputs, *packs], attrs=attributes):
+        with self.builder.function(f"forward_{self.cache_type}", [*inputs, *packs], attrs=attributes):
             fields = [
                 [self.builder.emit(relax.TupleGetItem(pack, i)) for i in range(len(pack.ty.fields))]
                 for pack in packs
@@ -90,7 +103,6 @@ class _Graph:
             self.ropes, self.cache = fields[0], fields[1]
             self.weights = {p.name: value for p, value in zip(parameters(c), fields[2], strict=True)}
             self.builder.emit_func_output(self._forward())
-        return self.builder.finalize()
 
     def _forward(self) -> Var:
         c = self.config
@@ -126,7 +138,7 @@ class _Graph:
         scale = c.attention_scale if c.attention_scale is not None else c.head_dim**-0.5
         norms = [self._weight(layer, "q_norm"), self._weight(layer, "k_norm")] if c.qk_norm else []
         q = self._call(
-            f"rope{heads.rotary_dim}{'_local' if local else ''}",
+            f"rope{heads.rotary_dim}{'_local' if local else ''}_{heads.cache}",
             lambda name: rotate_and_append(
                 isa, heads, name, scale=scale, norm_eps=c.norm_eps if c.qk_norm else None
             ),
@@ -138,7 +150,7 @@ class _Graph:
         )  # fmt: skip
         window = c.sliding_window if slides else None
         width = heads.heads * heads.dim
-        name = f"attention{window or ''}"
+        name = f"attention{window or ''}_{heads.cache}"
         arguments = [q, keys, values, self.inputs["items"], self.inputs["tables"]]
 
         form = output_form(heads, self.form)

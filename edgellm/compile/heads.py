@@ -7,19 +7,24 @@ from typing import Any, Literal
 
 from edgellm.bundle.model_config import ModelConfig
 
-CacheType = Literal["float32", "float16", "int8"]
+CacheType = Literal["fp32", "fp16", "int8"]
 BLOCK_SIZE = 16
 """Tokens in a block of the cache."""
 SPAN = 256
 """Positions that attention takes together; spans begin at multiples of it."""
 MOST_ROWS = 16
 _MOST_SHARED = 8
-_BYTES: dict[CacheType, int] = {"float32": 4, "float16": 2, "int8": 1}
+_DTYPES: dict[CacheType, tuple[str, int]] = {
+    "fp32": ("float32", 4),
+    "fp16": ("float16", 2),
+    "int8": ("int8", 1),
+}
+"""numpy's name, and bytes."""
 
 
-def default_cache(quant: str) -> CacheType:
-    """What the cache holds beside weights of this quantization: fp16, unless the weights are exact."""
-    return "float32" if quant == "fp32" else "float16"
+def cache_types(quant: str) -> tuple[CacheType, ...]:
+    """What the cache can hold beside weights of this quantization, the default first."""
+    return ("fp32",) if quant == "fp32" else ("fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Heads:
     kv_heads: int
     dim: int
     rotary_dim: int
-    cache: CacheType = "float16"
+    cache: CacheType = "fp16"
 
     @property
     def qkv(self) -> int:
@@ -49,7 +54,12 @@ class Heads:
     @property
     def entry_bytes(self) -> int:
         """Of one number in the cache."""
-        return _BYTES[self.cache]
+        return _DTYPES[self.cache][1]
+
+    @property
+    def dtype(self) -> str:
+        """Of the cache."""
+        return _DTYPES[self.cache][0]
 
     def cache_shape(self, blocks: Any) -> tuple[Any, ...]:
         """Of a layer's keys, and of its values."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edgellm.bundle.model_config import ModelConfig, Rope
+from edgellm.compile.heads import CacheType
 from edgellm.compile.isa import Isa
 from edgellm.errors import EdgeLLMError
 
@@ -39,12 +40,14 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         config: the model. isa: instruction set. quant: how weights are stored. max_tokens: of a step.
+        caches: what the key/value cache can hold.
     """
 
     config: ModelConfig
     isa: Isa
     quant: str
     max_tokens: int
+    caches: tuple[CacheType, ...]
 
     def key(self) -> str:
         """Hash of all that the library depends on: the shape, the compilers and this package's own code."""
@@ -72,7 +75,7 @@ def run(request: Request) -> None:
     from edgellm.compile.pipeline import compile_graph
 
     job = request.job
-    module = build_graph(job.config, job.isa, job.quant, max_tokens=job.max_tokens)
+    module = build_graph(job.config, job.isa, job.quant, job.caches, max_tokens=job.max_tokens)
     compile_graph(module, job.isa, Path(request.out), dump=Path(request.dump) if request.dump else None)
 
 

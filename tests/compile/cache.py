@@ -11,12 +11,12 @@ LARGEST_HALF = 65504.0
 
 def empty_cache(heads: Heads, blocks: int) -> np.ndarray:
     """A layer's keys, or its values."""
-    return np.zeros(heads.cache_shape(blocks), heads.cache)
+    return np.zeros(heads.cache_shape(blocks), heads.dtype)
 
 
 def spoiled_cache(heads: Heads, blocks: int) -> np.ndarray:
     """The same, full of the largest numbers: what must not be seen would show."""
-    cache = np.full(heads.cache_shape(blocks), 127 if heads.cache == "int8" else 60000, heads.cache)
+    cache = np.full(heads.cache_shape(blocks), 127 if heads.cache == "int8" else 60000, heads.dtype)
     if heads.cache == "int8":
         cache[..., heads.dim * BLOCK_SIZE :].view(np.float16)[:] = 500
     return cache
@@ -39,10 +39,10 @@ def write_cache(
                 scale = np.float16(min(np.abs(one).max() / np.float32(127), LARGEST_HALF))
                 one = np.clip(np.rint(one / np.maximum(np.float32(scale), 1e-30)), -127, 127)
                 page[size:].view(np.float16)[place] = scale
-            elif heads.cache == "float16":
+            elif heads.cache == "fp16":
                 one = np.clip(one, -LARGEST_HALF, LARGEST_HALF)
             entries = page[:size].reshape(shape)
-            (entries.T if cache is keys else entries)[place] = one.astype(heads.cache)
+            (entries.T if cache is keys else entries)[place] = one.astype(heads.dtype)
 
 
 def read_cache(

@@ -99,8 +99,10 @@ MIXES = {
 HEADS = {
     "each its own": Heads(3, 3, 32, 32),
     "two share": Heads(4, 2, 64, 64),
-    "all share": Heads(6, 1, 16, 16, "float32"),
+    "all share": Heads(6, 1, 16, 16, "fp32"),
     "more share than fit": Heads(24, 2, 48, 48),
+    "int8": Heads(4, 2, 64, 64, "int8"),
+    "int8, narrow": Heads(3, 3, 16, 16, "int8"),
 }
 
 
@@ -117,8 +119,9 @@ def test_mixes_of_every_kind(name: str, window: int | None) -> None:
 
 
 @pytest.mark.parametrize("isa", HERE[1:], ids=lambda isa: isa.name)
-def test_every_instruction_set(isa: Isa) -> None:
-    case = Case(isa, HEADS["two share"], 300)
+@pytest.mark.parametrize("name", ["two share", "int8"])
+def test_every_instruction_set(isa: Isa, name: str) -> None:
+    case = Case(isa, HEADS[name], 300)
     for what, mix in MIXES.items():
         step = mix.step(case.rng)
         arrays = case.fill(step)
@@ -138,7 +141,7 @@ def test_random_mixes() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 300])
-@pytest.mark.parametrize("name", ["all share", "two share"])
+@pytest.mark.parametrize("name", ["all share", "two share", "int8"])
 def test_spans_taken_apart_give_the_same_bits(name: str, window: int | None) -> None:
     case = Case(HERE[0], HEADS[name], window)
     apart = 0

@@ -14,7 +14,7 @@ MODEL = manifest().model
 
 def key(quant: str = "int8", **changes: object) -> str:
     config: ModelConfig = msgspec.structs.replace(MODEL, **changes)
-    return Job(kernel_config(config), X86_64[0], quant, 64).key()
+    return Job(kernel_config(config), X86_64[0], quant, 64, ("fp16",)).key()
 
 
 def test_frequencies_names_and_lengths_share_a_library() -> None:

@@ -15,7 +15,7 @@ EPS = 1e-5
 SCALE = 0.3
 HEADS = {
     "whole": Heads(4, 2, 64, 64),
-    "partial": Heads(3, 1, 48, 36, "float32"),
+    "partial": Heads(3, 1, 48, 36, "fp32"),
     "narrow": Heads(2, 2, 16, 12),
     "int8": Heads(4, 2, 64, 64, "int8"),
     "int8, narrow": Heads(2, 1, 16, 16, "int8"),
@@ -74,7 +74,7 @@ class Case:
                 halves = [one[..., size:].copy().view(np.float16) for one in (got, wanted)]
                 np.testing.assert_allclose(*halves, rtol=1e-3)
             else:
-                step = 2e-6 if heads.cache == "float32" else 1e-3
+                step = 2e-6 if heads.cache == "fp32" else 1e-3
                 np.testing.assert_allclose(got, wanted, rtol=step, atol=bound)
 
 

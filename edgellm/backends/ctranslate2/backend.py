@@ -12,7 +12,7 @@ from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.ctranslate2.window import active_window
 from edgellm.backends.memory import plan_cohorts
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.errors import MissingDependencyError
+from edgellm.errors import MissingDependencyError, UsageError
 from edgellm.machine import read_memory
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class CTranslate2Backend:
             UsageError: an option is out of range. UnsupportedError: it does not fit into memory.
             BundleError: the model cannot be loaded.
         """
+        if options.kv is not None:
+            raise UsageError(
+                f"--kv {options.kv}: CTranslate2 decides itself what its cache holds; "
+                "a bundle built with --backend tvm can be told"
+            )
         self._require()
         manifest = bundle.manifest
         memory = plan_cohorts(

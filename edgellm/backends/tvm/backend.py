@@ -9,10 +9,12 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.memory import plan_blocks
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.errors import MissingDependencyError
+from edgellm.errors import MissingDependencyError, UsageError
 from edgellm.machine import read_memory
 
 if TYPE_CHECKING:
@@ -63,9 +65,9 @@ class TvmBackend:
         self._require()
         from edgellm.backends.tvm.build import write_model
         from edgellm.backends.tvm.weights import WEIGHTS_NAME
-        from edgellm.compile.heads import default_cache, heads_of
+        from edgellm.compile.heads import cache_types, heads_of
 
-        heads = heads_of(checkpoint.config, default_cache(plan.quant))
+        heads = heads_of(checkpoint.config, cache_types(plan.quant)[0])
         write_model(checkpoint, plan, out, progress)
         return Built(
             backend_version=importlib.metadata.version("apache-tvm"),
@@ -87,19 +89,27 @@ class TvmBackend:
         from edgellm.backends.cpu import compute_threads
         from edgellm.backends.tvm.executor import TvmExecutor
         from edgellm.backends.tvm.weights import INDEX_NAME, read_index
-        from edgellm.compile.heads import BLOCK_SIZE
+        from edgellm.compile.heads import BLOCK_SIZE, heads_of
 
         manifest = bundle.manifest
         context = options.context_within(manifest.context)
         max_batch = options.max_batch or DEFAULT_MAX_BATCH
         directory = bundle.path / self.name
+        index = read_index(directory / INDEX_NAME)
+        for cache in index.caches:
+            if options.kv in (None, cache):
+                break
+        else:
+            offered = " or ".join(f"--kv {cache}" for cache in index.caches)
+            raise UsageError(f"--kv {options.kv} cannot go with {index.quant} weights, only {offered}")
+        token_bytes = manifest.model.num_layers * heads_of(manifest.model, cache).token_bytes
         memory = plan_blocks(
-            manifest.memory,
+            msgspec.structs.replace(manifest.memory, kv_bytes_per_token=token_bytes),
             context=context,
             max_batch=options.max_batch,
             default_batch=DEFAULT_MAX_BATCH,
             block_size=BLOCK_SIZE,
-            step=step_bytes(manifest.model, read_index(directory / INDEX_NAME).step_tokens, max_batch),
+            step=step_bytes(manifest.model, index.step_tokens, max_batch),
             available=read_memory().available,
         )
         return TvmExecutor(
@@ -110,6 +120,7 @@ class TvmBackend:
             max_batch=max_batch,
             threads=options.threads or compute_threads(),
             memory=memory,
+            cache=cache,
         )
 
     def _require(self) -> None:

@@ -12,7 +12,7 @@ from edgellm.backends.base import BuildPlan, Progress
 from edgellm.backends.tvm.executor import library_name
 from edgellm.backends.tvm.libraries import compiling
 from edgellm.backends.tvm.weights import Index, Writer, write_index
-from edgellm.compile.heads import default_cache
+from edgellm.compile.heads import cache_types
 from edgellm.compile.isa import ISAS
 from edgellm.compile.job import Job, kernel_config
 from edgellm.compile.parameters import Parameter, is_norm, parameters
@@ -34,8 +34,9 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
     The libraries compile in processes of their own while this one quantizes.
     """
     config, bits, isas = checkpoint.config, BITS[plan.quant], ISAS[plan.target]
+    caches = cache_types(plan.quant)
     jobs = [
-        (Job(kernel_config(config), isa, plan.quant, STEP_TOKENS), out / library_name(isa.name))
+        (Job(kernel_config(config), isa, plan.quant, STEP_TOKENS, caches), out / library_name(isa.name))
         for isa in isas
     ]
     total = checkpoint.weights.total_bytes()
@@ -49,7 +50,7 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
                 compilation.poll()
         compilation.wait(lambda ready, jobs: progress("compile", ready, jobs))
     names = tuple(isa.name for isa in isas)
-    index = Index(names, plan.quant, default_cache(plan.quant), STEP_TOKENS, tuple(writer.entries))
+    index = Index(names, plan.quant, caches, STEP_TOKENS, tuple(writer.entries))
     write_index(out, index)
 
 

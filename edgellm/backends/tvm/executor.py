@@ -16,7 +16,7 @@ from edgellm.backends.tvm.isa import pick_isa
 from edgellm.backends.tvm.items import items, slots
 from edgellm.backends.tvm.weights import INDEX_NAME, WEIGHTS_NAME, map_weights, read_index
 from edgellm.bundle.model_config import ModelConfig, Rope
-from edgellm.compile.heads import BLOCK_SIZE, heads_of
+from edgellm.compile.heads import BLOCK_SIZE, CacheType, heads_of
 from edgellm.errors import BundleError, ExecutorError
 
 _ALIGNMENT = 64
@@ -43,21 +43,24 @@ class TvmExecutor:
         max_batch: int,
         threads: int,
         memory: MemoryPlan | None = None,
+        cache: CacheType | None = None,
     ) -> None:
         """Load what `build` wrote into `directory`.
 
         Args:
             built_context: tokens of a sequence that the bundle was built for (it decides on rotary tables).
             context: tokens that one sequence may hold here. threads: of a step.
+            cache: what it holds; None: the default of the bundle's quantization.
             memory: says how many blocks the cache has; None: `max_batch` whole contexts.
         """
         index = read_index(directory / INDEX_NAME)
+        cache = cache or index.caches[0]
         self.isa = pick_isa(index.isas)
         tvm = _import_runtime(threads)
         library = directory / library_name(self.isa)
         try:
             machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
-            self._forward = machine["forward"]
+            self._forward = machine[f"forward_{cache}"]
         except Exception as error:
             raise BundleError(f"TVM cannot load {library}: {error}; build the bundle again") from None
         self._machine = machine
@@ -77,10 +80,10 @@ class TvmExecutor:
         from_dlpack = tvm.runtime.from_dlpack
         weights = map_weights(directory / WEIGHTS_NAME, index)
         ropes = _rotary_tables(config, built_context, context)
-        self._heads = heads_of(config, index.cache)
+        self._heads = heads_of(config, cache)
         shape = self._heads.cache_shape(num_blocks)
-        cache = [_zeros(shape, index.cache) for _ in range(2 * config.num_layers)]
-        self._arrays = (ropes, cache, weights)
+        blocks = [_zeros(shape, self._heads.dtype) for _ in range(2 * config.num_layers)]
+        self._arrays = (ropes, blocks, weights)
         """The memory behind the tensors below."""
         self._packs = [[from_dlpack(array) for array in pack] for pack in self._arrays]
         self._packs = [tvm.runtime.convert(pack) for pack in self._packs]

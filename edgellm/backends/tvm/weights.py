@@ -35,13 +35,14 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         isas: instruction sets with a library, best first. quant: how weights are stored.
-        cache: what the key/value cache holds. step_tokens: tokens that one step may have.
+        caches: what the key/value cache can hold, the default first.
+        step_tokens: tokens that one step may have.
         entries: the parameters, in the program's order.
     """
 
     isas: tuple[str, ...]
     quant: str
-    cache: CacheType
+    caches: tuple[CacheType, ...]
     step_tokens: int
     entries: tuple[Entry, ...]
 

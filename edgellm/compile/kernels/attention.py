@@ -53,8 +53,8 @@ def attention(isa: Isa, heads: Heads, name: str, *, window: int | None, form: Ac
     with Kernel(name) as k:
         n, blocks, t, b, m = (k.size(one) for one in ("n", "blocks", "t", "b", "m"))
         q = k.buffer("q", (n, width), "float32")
-        keys = k.buffer("keys", heads.cache_shape(blocks), heads.cache)
-        values = k.buffer("values", heads.cache_shape(blocks), heads.cache)
+        keys = k.buffer("keys", heads.cache_shape(blocks), heads.dtype)
+        values = k.buffer("values", heads.cache_shape(blocks), heads.dtype)
         items = k.buffer("items", (t, ITEM_FIELDS), "int32")
         tables = k.buffer("tables", (b, m), "int32")
         out = activation_buffers(k, form, n, width)

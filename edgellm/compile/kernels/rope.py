@@ -49,8 +49,8 @@ def rotate_and_append(
         norms = [None, None]
         if norm_eps is not None:
             norms = [k.buffer("q_norm", (dim,), "float32"), k.buffer("k_norm", (dim,), "float32")]
-        keys = k.buffer("keys", heads.cache_shape(blocks), heads.cache)
-        values = k.buffer("values", heads.cache_shape(blocks), heads.cache)
+        keys = k.buffer("keys", heads.cache_shape(blocks), heads.dtype)
+        values = k.buffer("values", heads.cache_shape(blocks), heads.dtype)
         q = k.buffer("q", (n, heads.heads * dim), "float32")
         qkv, cosines, sines, keys, values, q = map(flat, (qkv, cosines, sines, keys, values, q))
         turn = _Turn(isa, heads, cosines, sines, norm_eps)
@@ -130,9 +130,9 @@ def _encoder(
     """What makes the cache's numbers of a token's `dim` numbers from source[at] on, which an int8 cache needs
     to see first: their scale goes into the page.
     """
-    if heads.cache == "float32":
+    if heads.cache == "fp32":
         return lambda value, lanes: value
-    if heads.cache == "float16":
+    if heads.cache == "fp16":
         return _half
     (peak,) = registers("float32", lanes, 1)
     peak.value = fill(0.0, lanes)

@@ -7,12 +7,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edgellm.backends.base import BuildPlan
 from edgellm.backends.executor import Float32s, StepInput
 from edgellm.backends.tvm import build as build_module
 from edgellm.backends.tvm.executor import TvmExecutor
 from edgellm.checkpoint import Checkpoint
+from edgellm.compile.heads import CacheType, cache_types
 from tests.compile.kernels import HERE
 from tests.golden.cases import CASES, CONTEXT, golden
 
@@ -22,32 +24,37 @@ def _root() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="edgellm-tvm-tests-")
 
 
-def executor(name: str, quant: str = "int8", isa: str = HERE[0].name) -> TvmExecutor:
+def executor(
+    name: str, quant: str = "int8", isa: str = HERE[0].name, kv: CacheType | None = None
+) -> TvmExecutor:
     """Golden case `name`, built and loaded with room for four sequences."""
-    return _executor(name, quant, isa)
+    return _executor(name, quant, isa, kv)
 
 
 @cache
-def _executor(name: str, quant: str, isa: str) -> TvmExecutor:
+def _executor(name: str, quant: str, isa: str, kv: CacheType | None) -> TvmExecutor:
     source = Path(_root().name) / f"{name}-checkpoint"
     if not source.exists():
         CASES[name].make(source, golden(name).seed)
-    return build(source, Path(_root().name) / f"{name}-{quant}-{isa}", quant, isa, CONTEXT)
+    return build(source, Path(_root().name) / f"{name}-{quant}-{isa}-{kv}", quant, isa, CONTEXT, kv)
 
 
-def build(source: Path, out: Path, quant: str, isa: str, context: int) -> TvmExecutor:
-    """The checkpoint in `source`, built into the new directory `out` and loaded."""
+def build(
+    source: Path, out: Path, quant: str, isa: str, context: int, kv: CacheType | None = None
+) -> TvmExecutor:
+    """The checkpoint in `source`, built into the new directory `out` and loaded; code for one instruction set
+    and one type of cache (None: the default) saves time.
+    """
     out.mkdir()
     chosen = tuple(one for one in HERE if one.name == isa)
-    original = build_module.ISAS
-    build_module.ISAS = {"x86-64": chosen}
-    try:
+    kv = kv or cache_types(quant)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "ISAS", {"x86-64": chosen})
+        patch.setattr(build_module, "cache_types", lambda quant: (kv,))
         with Checkpoint.open(source) as checkpoint:
             plan = BuildPlan("x86-64", quant, context)
             build_module.write_model(checkpoint, plan, out, lambda *at: None)
             config = checkpoint.config
-    finally:
-        build_module.ISAS = original
     return TvmExecutor(out, config, built_context=context, context=context, max_batch=4, threads=2)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgellm.compile.heads import CacheType
 from tests.backends.tvm.models import Sequences, executor
 from tests.compile.kernels import HERE
 from tests.golden.cases import CASES, golden
+
+CHUNKED = ("llama", "qwen2-sliding", "gemma3", "phi3-longrope-long")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -45,16 +48,32 @@ def test_instruction_sets_agree(isa: object, quant: str, bound: float) -> None:
     assert 0 <= _error(other, first) < bound
 
 
-@pytest.mark.parametrize("quant", ["int8", "fp32"])
-@pytest.mark.parametrize("name", ["llama", "qwen2-sliding", "gemma3", "phi3-longrope-long"])
-def test_logits_do_not_depend_on_chunks_or_company(name: str, quant: str) -> None:
+@pytest.mark.parametrize("name", ["llama-one-kv-head", "qwen2-sliding", "gemma3"])
+def test_an_int8_cache_changes_little(name: str) -> None:
+    reference = golden(name)
+    sequence = reference.prompt + reference.tokens
+    exact, rounded = (
+        Sequences(executor(name, "fp16", kv=kv)).step({0: sequence})[0] for kv in ("fp16", "int8")
+    )
+    assert 1e-4 < _error(rounded, exact) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "kv"),
+    [
+        *((name, quant, None) for name in CHUNKED for quant in ("int8", "fp32")),
+        ("qwen2-sliding", "fp16", "int8"),
+        ("gemma3", "fp16", "int8"),
+    ],
+)
+def test_logits_do_not_depend_on_chunks_or_company(name: str, quant: str, kv: CacheType | None) -> None:
     """Random mixes of chunks and decodes of four sequences, bit for bit as each sequence at once and
     alone.
     """
     rng = np.random.default_rng(7)
     lengths = (88, 61, 17, 33)
     texts = [rng.integers(5, 380, length).tolist() for length in lengths]
-    model = executor(name, quant)
+    model = executor(name, quant, kv=kv)
     alone = [Sequences(model, seed).step({0: text})[0] for seed, text in enumerate(texts)]
     together, done = Sequences(model, 9), [0] * 4
     while any(done[i] < lengths[i] for i in range(4)):

@@ -27,7 +27,7 @@ def job(checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A job, and an empty cache of its own."""
     monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "cache"))
     with Checkpoint.open(checkpoint_dir) as checkpoint:
-        return Job(checkpoint.config, X86_64[-1], "int8", 64)
+        return Job(checkpoint.config, X86_64[-1], "int8", 64, ("fp16",))
 
 
 def compiled(job: Job, out: Path, dump: Path | None = None) -> list[tuple[int, int]]:
@@ -57,9 +57,9 @@ def test_the_key_knows_what_the_code_depends_on(job: Job, monkeypatch: pytest.Mo
     other = msgspec.structs.replace(job.config, num_layers=job.config.num_layers + 1)
     jobs = [
         job,
-        Job(other, job.isa, "int8", 64),
-        Job(job.config, X86_64[0], "int8", 64),
-        Job(job.config, job.isa, "int4", 64),
+        Job(other, job.isa, "int8", 64, ("fp16",)),
+        Job(job.config, X86_64[0], "int8", 64, ("fp16",)),
+        Job(job.config, job.isa, "int4", 64, ("fp16",)),
     ]
     assert len({one.key() for one in jobs}) == 4
     before = job.key()
