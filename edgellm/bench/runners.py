@@ -14,21 +14,28 @@ from typing import Any
 from edgellm.bench.cases import Case, Sample, peak_rss_mb, prompt_ids
 from edgellm.errors import EdgeLLMError, MissingDependencyError
 
+_WARM_UP = Case(1, 8, 4)
+
 
 class EngineRunner:
     """edgellm itself: requests through `Engine`, as the server and `generate` send them."""
 
-    def __init__(self, bundle: str, threads: int | None, max_batch: int) -> None:
+    def __init__(self, bundle: str, threads: int | None, max_batch: int, context: int | None) -> None:
         from edgellm.engine import Engine
 
         # The same prompts come again and again here: each time they are to be computed.
         self._engine = Engine(
-            bundle, threads=threads, max_batch=max_batch, max_queue=1 << 20, prefix_cache=False
+            bundle,
+            threads=threads,
+            max_batch=max_batch,
+            context=context,
+            max_queue=1 << 20,
+            prefix_cache=False,
         )
         manifest = self._engine.bundle.manifest
         self.name = f"edgellm-{manifest.backend}-{manifest.quant}"
         self.weight_bytes = manifest.memory.weight_bytes
-        self._run(Case(1, 8, 4), 4)
+        self._run(_WARM_UP, _WARM_UP.new)
 
     def _run(self, case: Case, new: int) -> tuple[float, float]:
         """(wall seconds, median time to the first token)."""

@@ -16,12 +16,15 @@ from edgellm.errors import EdgeLLMError
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """What a worker loads. `path` is a bundle, a CTranslate2 model directory or a GGUF file."""
+    """What a worker loads. `path` is a bundle, a CTranslate2 model directory or a GGUF file; `context` is what
+    one sequence may hold, None for all that the bundle allows.
+    """
 
     kind: Literal["edgellm", "ctranslate2", "llamacpp"]
     path: str
     threads: int | None
     max_batch: int
+    context: int | None = None
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ def load(spec: WorkerSpec) -> Runner:
     from edgellm.bench import runners
 
     if spec.kind == "edgellm":
-        return runners.EngineRunner(spec.path, spec.threads, spec.max_batch)
+        return runners.EngineRunner(spec.path, spec.threads, spec.max_batch, spec.context)
     if spec.kind == "ctranslate2":
         return runners.CTranslate2Runner(spec.path, spec.threads)
     return runners.LlamaCppRunner(spec.path, spec.threads)

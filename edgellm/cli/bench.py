@@ -91,7 +91,7 @@ def bench(
     threads = threads or compute_threads()
     measured: list[Measurement] = []
     with ExitStack() as stack:
-        specs = _specs(opened, compare, threads, max(batch), checkpoint, gguf, keep, stack)
+        specs = _specs(opened, compare, threads, cases, checkpoint, gguf, keep, stack)
         workers = [stack.enter_context(Worker(spec)) for spec in specs]
         total = rounds * len(cases) * len(workers)
         for one in run_rounds(workers, cases, rounds, threads):
@@ -113,8 +113,13 @@ def bench(
         plot(lines, Path(plot_file), f"{opened.manifest.source.name}, {threads} threads")
 
 
+def _longest(cases: list[Case]) -> int:
+    """Tokens of the longest sequence, warming up included."""
+    return max(16, *(case.prompt + case.new for case in cases))
+
+
 def _check_room(bundle: Bundle, cases: list[Case]) -> None:
-    longest = max(case.prompt + case.new for case in cases)
+    longest = _longest(cases)
     if longest > bundle.manifest.context:
         raise UsageError(
             f"prompt and new tokens make {longest}, but the bundle's context is {bundle.manifest.context}; "
@@ -126,7 +131,7 @@ def _specs(
     bundle: Bundle,
     compare: str,
     threads: int,
-    max_batch: int,
+    cases: list[Case],
     checkpoint: str | None,
     gguf: str | None,
     keep: str | None,
@@ -138,7 +143,8 @@ def _specs(
     peers = list(dict.fromkeys(name.strip() for name in compare.split(",") if name.strip()))
     if unknown := [name for name in peers if name not in PEERS]:
         raise UsageError(f"no peer is called {unknown[0]!r}; known are {', '.join(PEERS)}")
-    specs = [WorkerSpec("edgellm", str(bundle.path), threads, max_batch)]
+    max_batch = max(case.batch for case in cases)
+    specs = [WorkerSpec("edgellm", str(bundle.path), threads, max_batch, _longest(cases))]
     for peer in peers:
         if peer == "llamacpp":
             if gguf is None:
