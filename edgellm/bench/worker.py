@@ -16,8 +16,8 @@ from edgellm.errors import EdgeLLMError
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """What a worker loads. `path` is a bundle, a CTranslate2 model directory or a GGUF file; `context` is what
-    one sequence may hold, None for all that the bundle allows.
+    """What a worker loads. `path` is a bundle, a CTranslate2 model directory or a GGUF file; `context` is
+    what one sequence may hold, None for all that the bundle allows.
     """
 
     kind: Literal["edgellm", "ctranslate2", "llamacpp"]
