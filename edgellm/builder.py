@@ -72,6 +72,7 @@ def build(
     backend: str | None = None,
     context: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    system: str | None = None,
     adapters: Sequence[str | os.PathLike[str]] = (),
     revision: str | None = None,
     offline: bool = False,
@@ -88,6 +89,8 @@ def build(
         backend: None = the first of the target's backends that can build the model.
         context: tokens of prompt and answer together; None = the model's, at most `DEFAULT_CONTEXT`.
         out: the bundle's directory; None = NAME-TARGET-QUANT in the current directory.
+        system: linux, macos or windows: what compiled code is for; None = this machine's, where the target
+            has it. Backends without compiled code do not ask.
         adapters: directories of PEFT LoRA adapters, merged in this order.
         revision: branch, tag or commit of a Hugging Face id.
         offline: use what is downloaded already; never the network.
@@ -117,6 +120,7 @@ def build(
         resolved.path, name=resolved.name, revision=resolved.revision, adapters=folders
     ) as checkpoint:
         plan, chosen = _decide(checkpoint, chosen_target, quant, backend, context)
+        plan = replace(plan, system=system or "")
         if dump is not None:
             plan = replace(plan, dump=Path(dump).expanduser())
         place = out if out is not None else _default_out(checkpoint.name, plan)

@@ -88,6 +88,11 @@ def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo"), auxv: Path = Path("/proc/sel
     )
 
 
+def system_name() -> str:
+    """The operating system: linux, macos or windows (others by what Python calls them)."""
+    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+
+
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Cores this process may use: its affinity, and a container's limit rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

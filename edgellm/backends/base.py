@@ -27,6 +27,9 @@ class BuildPlan:
     target: str
     quant: str
     context: int
+    system: str = ""
+    """linux, macos or windows, for backends whose code depends on it; "" for this machine's, or the first
+    that the target has."""
     dump: Path | None = None
     """A directory for what the compiler makes on the way."""
 

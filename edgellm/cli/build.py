@@ -23,6 +23,11 @@ _STAGES = {"download": "Downloading", "convert": "Converting", "compile": "Compi
     "--context", type=int, help="Tokens of prompt and answer.  [default: the model's, at most 8192]"
 )
 @click.option(
+    "--system",
+    type=click.Choice(["linux", "macos", "windows"]),
+    help="What compiled code is to run on.  [default: this machine's]",
+)
+@click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Directory.  [default: MODEL-TARGET-QUANT]"
 )
 @click.option(
@@ -45,6 +50,7 @@ def build(
     quant: str | None,
     backend: str | None,
     context: int | None,
+    system: str | None,
     out: Path | None,
     adapters: tuple[Path, ...],
     revision: str | None,
@@ -68,6 +74,7 @@ def build(
             quant=quant,
             backend=backend,
             context=context,
+            system=system,
             out=out,
             adapters=adapters,
             revision=revision,

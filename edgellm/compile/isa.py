@@ -6,8 +6,10 @@ processor has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from edgellm.errors import UnsupportedError
 
 DotKind = Literal["vnni", "maddubs", "smull", "sdot", "i8mm"]
 
@@ -68,3 +70,29 @@ ARM64 = (
     Isa("neon", _ARM, "generic", ("+neon",), 128, "smull", 4, 1, 8),
 )
 ISAS = {"x86-64": X86_64, "arm64": ARM64}
+_TRIPLES = {
+    "x86-64": {"linux": _X86, "windows": "x86_64-pc-windows-gnu"},
+    "arm64": {"linux": _ARM, "macos": "arm64-apple-macosx11.0"},
+}
+"""By target, the systems that TVM has a runtime for."""
+
+
+def for_system(isa: Isa, target: str, system: str) -> Isa:
+    """`isa` of a target with the object format and calling convention of linux, macos or windows.
+
+    Raises:
+        UnsupportedError: there is no TVM runtime for that target there; says for which systems there is.
+    """
+    triples = _TRIPLES[target]
+    if system not in triples:
+        raise UnsupportedError(
+            f"TVM has no runtime for {target} on {system}; choose --system {' or '.join(triples)}, "
+            "or --backend ctranslate2, whose bundles run on any system"
+        )
+    return replace(isa, triple=triples[system])
+
+
+def default_system(target: str, here: str) -> str:
+    """`here` (this machine's system) if the target has it, or else the first it has."""
+    triples = _TRIPLES[target]
+    return here if here in triples else next(iter(triples))

@@ -66,18 +66,41 @@ def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | Non
     executable.export_library(str(out), fcompile=_linker(isa))
 
 
+_ZIG_TARGETS = {
+    # By system, and whether the processor is an Arm one.
+    ("linux", False): "x86_64-linux-gnu.2.28",
+    ("linux", True): "aarch64-linux-gnu.2.28",
+    ("macosx", True): "aarch64-macos.11.0",
+    ("windows", False): "x86_64-windows-gnu",
+}
+
+
 def _linker(isa: Isa) -> Callable[..., None]:
-    """Zig's linker: the same on every building machine, for every target."""
+    """Zig's linker: the same on every building machine, for every system."""
 
     def link(output: str, objects: list[str], options: list[str] | None = None, **_: Any) -> None:
-        architecture = isa.triple.split("-")[0]
-        command = [
-            sys.executable, "-m", "ziglang", "cc", "-shared", "-target", f"{architecture}-linux-gnu.2.28",
-            "-o", output, *objects, "-Wl,-s",
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EdgeLLMError(f"linking {Path(output).name} failed: {done.stderr.strip()[-2000:]}")
+        system = isa.triple.split("-")[2].rstrip("0123456789.")
+        more = ["-Wl,-s"]
+        if system == "macosx":
+            more = ["-Wl,-undefined,dynamic_lookup"]
+        elif system == "windows":
+            more.append(_runtime_symbols(Path(objects[0]).parent))
+        _zig("cc", "-shared", "-target", _ZIG_TARGETS[system, isa.bits == 128], "-o", output, *objects, *more)
 
     link.output_format = "so"  # type: ignore[attr-defined]
     return link
+
+
+def _runtime_symbols(folder: Path) -> str:
+    """An import library: Windows wants to know at link time which DLL has a symbol that is not here."""
+    definition, library = folder / "tvm_ffi.def", folder / "libtvm_ffi.a"
+    definition.write_text("LIBRARY tvm_ffi.dll\nEXPORTS\nTVMFFIErrorSetRaisedFromCStrParts\n")
+    _zig("dlltool", "-m", "i386:x86-64", "-d", str(definition), "-l", str(library))
+    return str(library)
+
+
+def _zig(*arguments: str) -> None:
+    command = [sys.executable, "-m", "ziglang", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EdgeLLMError(f"zig {arguments[0]} failed: {done.stderr.strip()[-2000:]}")

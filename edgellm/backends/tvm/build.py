@@ -13,9 +13,10 @@ from edgellm.backends.tvm.executor import library_name
 from edgellm.backends.tvm.libraries import compiling
 from edgellm.backends.tvm.weights import Index, Writer, write_index
 from edgellm.compile.heads import cache_types
-from edgellm.compile.isa import ISAS
+from edgellm.compile.isa import ISAS, default_system, for_system
 from edgellm.compile.job import Job, kernel_config
 from edgellm.compile.parameters import Parameter, is_norm, parameters
+from edgellm.machine import system_name
 from edgellm.quantize import int4, int8
 from edgellm.quantize.cpu_layout import BITS, BLOCK, ZERO, pack, pack_floats, padded, run_inputs
 
@@ -33,7 +34,9 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
 
     The libraries compile in processes of their own while this one quantizes.
     """
-    config, bits, isas = checkpoint.config, BITS[plan.quant], ISAS[plan.target]
+    config, bits = checkpoint.config, BITS[plan.quant]
+    system = plan.system or default_system(plan.target, system_name())
+    isas = [for_system(isa, plan.target, system) for isa in ISAS[plan.target]]
     caches = cache_types(plan.quant)
     jobs = [
         (Job(kernel_config(config), isa, plan.quant, STEP_TOKENS, caches), out / library_name(isa.name))

@@ -14,6 +14,7 @@ from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.backends.tvm.isa import pick_isa
 from edgellm.backends.tvm.items import items, slots
+from edgellm.backends.tvm.system import check_system
 from edgellm.backends.tvm.weights import INDEX_NAME, WEIGHTS_NAME, map_weights, read_index
 from edgellm.bundle.model_config import ModelConfig, Rope
 from edgellm.compile.heads import BLOCK_SIZE, CacheType, heads_of
@@ -56,8 +57,9 @@ class TvmExecutor:
         index = read_index(directory / INDEX_NAME)
         cache = cache or index.caches[0]
         self.isa = pick_isa(index.isas)
-        tvm = _import_runtime(threads)
         library = directory / library_name(self.isa)
+        check_system(library)
+        tvm = _import_runtime(threads)
         try:
             machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
             self._forward = machine[f"forward_{cache}"]
