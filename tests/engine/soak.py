@@ -180,8 +180,8 @@ def soak(bundle: Path, seconds: float, *, round_seconds: float = 60, clients: in
     while (left := end - time.monotonic()) > 0.5 and not problems:
         least = -(-CONTEXT // 16)
         setting = Setting(
-            blocks=rng.randrange(least, 3 * least),
-            max_batch=rng.choice([3, 6, 12]),
+            blocks=rng.randrange(least, 3 * least) if rounds else least,
+            max_batch=rng.choice([3, 6, 12]) if rounds else 12,
             step_tokens=rng.choice([12, 40, 256]),
         )
         tally, counted = one_round(bundle, work, setting, clients, min(round_seconds, left), rounds)

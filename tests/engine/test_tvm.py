@@ -107,15 +107,19 @@ def test_random_load_loses_nothing(demo_int4: Path) -> None:
     assert found["preemptions"] > 0 and found["cached_tokens"] > 0
 
 
-def test_memory_is_sized_from_the_request(demo_int4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Engine(demo_int4, context=100, max_batch=3) as engine:
+@pytest.mark.parametrize("kv", ["int8", None])
+def test_memory_is_sized_from_the_request(
+    demo_int4: Path, kv: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(demo_int4, context=100, max_batch=3, kv=kv) as engine:
         limits, memory = engine.executor.limits, engine.memory
         assert (limits.num_blocks, limits.max_batch, engine.context) == (3 * 7, 3, 100)
-        per_token = engine.bundle.manifest.memory.kv_bytes_per_token
-        assert memory is not None and memory.cache == 21 * 16 * per_token
+        fp16 = 21 * 16 * engine.bundle.manifest.memory.kv_bytes_per_token
+        assert memory is not None
+        assert memory.cache == fp16 if kv is None else fp16 / 2 <= memory.cache < 0.6 * fp16
         held = sum(array.nbytes for array in engine.executor._arrays[1])  # type: ignore[union-attr]
         assert held == memory.cache, "the plan is what is allocated"
     free = Memory(10**9, memory.total - memory.cache // 3)
     monkeypatch.setattr(sys.modules["edgellm.backends.tvm.backend"], "read_memory", lambda: free)
     with pytest.raises(UnsupportedError, match=r"--context 64 or --max-batch 2 would fit"):
-        Engine(demo_int4, context=100, max_batch=3)
+        Engine(demo_int4, context=100, max_batch=3, kv=kv)
