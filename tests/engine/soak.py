@@ -52,6 +52,7 @@ class Setting:
     max_batch: int
     step_tokens: int
     prefix_cache: bool = True
+    kv: str | None = None
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Tally:
 def open_engine(bundle: Path, setting: Setting) -> Engine:
     """An engine over a real executor that is told to have no more than `setting`."""
     opened = Bundle.open(bundle)
-    loading = LoadOptions(context=CONTEXT, max_batch=setting.max_batch)
+    loading = LoadOptions(context=CONTEXT, max_batch=setting.max_batch, kv=setting.kv)
     executor: Any = get_backend(opened.manifest.backend).load(opened, loading)
     executor.limits = replace(
         executor.limits,
@@ -80,11 +81,11 @@ def open_engine(bundle: Path, setting: Setting) -> Engine:
     return Engine(opened, executor=executor, max_queue=10_000, prefix_cache=setting.prefix_cache)
 
 
-def make_work(bundle: Path, count: int, seed: int) -> list[Work]:
+def make_work(bundle: Path, count: int, seed: int, kv: str | None) -> list[Work]:
     """Requests, each alone on an engine without prefix cache. Later prompts go on from earlier answers."""
     rng = random.Random(seed)
     work: list[Work] = []
-    with open_engine(bundle, Setting(1000, 1, 256, prefix_cache=False)) as engine:
+    with open_engine(bundle, Setting(1000, 1, 256, False, kv)) as engine:
         vocab = engine.executor.limits.vocab_size
         starts = [[rng.randrange(5, vocab) for _ in range(rng.randrange(1, 90))] for _ in range(5)]
         while len(work) < count:
@@ -168,9 +169,11 @@ def one_round(
     return tally, counted
 
 
-def soak(bundle: Path, seconds: float, *, round_seconds: float = 60, clients: int = 16) -> dict[str, Any]:
+def soak(
+    bundle: Path, seconds: float, *, round_seconds: float = 60, clients: int = 16, kv: str | None = None
+) -> dict[str, Any]:
     """Rounds of load; what was measured, with the list `problems`."""
-    work = make_work(bundle, 120, seed=1)
+    work = make_work(bundle, 120, 1, kv)
     rng = random.Random(2)
     outcomes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -183,6 +186,7 @@ def soak(bundle: Path, seconds: float, *, round_seconds: float = 60, clients: in
             blocks=rng.randrange(least, 3 * least) if rounds else least,
             max_batch=rng.choice([3, 6, 12]) if rounds else 12,
             step_tokens=rng.choice([12, 40, 256]),
+            kv=kv,
         )
         tally, counted = one_round(bundle, work, setting, clients, min(round_seconds, left), rounds)
         outcomes.update(tally.outcomes)
@@ -204,6 +208,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--bundle", type=Path, help="default: the demo model in int4, built for this")
+    parser.add_argument("--kv", help="what the key/value cache holds; default: the bundle's first")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         bundle = chosen.bundle
@@ -211,7 +216,7 @@ def main() -> None:
             import edgellm
 
             bundle = edgellm.build("demo", quant="int4", out=Path(scratch) / "demo").path
-        found = soak(bundle, chosen.seconds, clients=chosen.clients)
+        found = soak(bundle, chosen.seconds, clients=chosen.clients, kv=chosen.kv)
     print(json.dumps(found, indent=2))
     sys.exit(1 if found["problems"] else 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,11 @@ def test_the_second_turn_of_a_chat_computes_its_new_tokens_only(
     assert (alone.cached_tokens, alone.token_ids) == (0, second.token_ids)
 
 
-def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(demo_int4: Path) -> None:
+@pytest.mark.parametrize("kv", [None, "int8"])
+def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(demo_int4: Path, kv: str | None) -> None:
     """Random mixes: each request alone without a prefix cache, then all together in several ways."""
     rng = random.Random(11)
-    with open_engine(demo_int4, Setting(1000, 1, 256, prefix_cache=False)) as engine:
+    with open_engine(demo_int4, Setting(1000, 1, 256, False, kv)) as engine:
         starts = [[rng.randrange(5, 2000) for _ in range(40)] for _ in range(3)]
         prompts = [
             rng.choice(starts)[: rng.randrange(1, 41)] + [rng.randrange(5, 2000)] * rng.randrange(1, 150)
@@ -89,7 +91,7 @@ def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(demo_int4: Pat
         Setting(26, 8, 33),
         Setting(30, 14, 256, prefix_cache=False),
     ):
-        with open_engine(demo_int4, setting) as engine:
+        with open_engine(demo_int4, replace(setting, kv=kv)) as engine:
             for _ in range(2):  # the second time, prompts are in the cache
                 together = [g.result().token_ids for g in engine.submit_many(prompts, every)]
                 assert together == alone, setting
