@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -23,6 +24,11 @@ _LINUX_FLAGS = {
     "avx512f": "AVX-512F", "avx512bw": "AVX-512BW", "avx512_vnni": "AVX-512-VNNI",
     "avx512_bf16": "AVX-512-BF16", "amx_tile": "AMX", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16",
 }  # fmt: skip
+_WINDOWS_FLAGS = (
+    # Windows has no number for F16C and FMA; every processor with AVX2 that it runs on has them.
+    (39, ("AVX",)), (40, ("AVX2", "F16C", "FMA")), (41, ("AVX-512F",)),
+    (19, ("NEON",)), (43, ("dot product",)),
+)  # fmt: skip
 _ARM_FLAGS = (
     # Entry of the auxiliary vector, bit, name: AT_HWCAP and AT_HWCAP2 of Linux's asm/hwcap.h for arm64.
     (16, 1, "NEON"), (16, 10, "FP16"), (16, 20, "dot product"), (26, 13, "I8MM"), (26, 14, "BF16"),
@@ -71,6 +77,8 @@ def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo"), auxv: Path = Path("/proc/sel
     if sys.platform == "darwin":
         model = _sysctl("machdep.cpu.brand_string")
         features = [title for key, title in _MAC_FLAGS.items() if _sysctl(key) == "1"]
+    elif sys.platform == "win32":
+        features = _windows_features()
     elif cpuinfo.is_file():
         facts = _cpuinfo(cpuinfo.read_text(errors="replace"))
         model = facts.get("model name") or facts.get("Model") or facts.get("Hardware")
@@ -170,6 +178,12 @@ def _opencl_devices() -> list[Gpu]:
         ]
     except Exception:  # as above: pyopencl raises its own errors when no driver is there
         return []
+
+
+def _windows_features() -> list[str]:
+    """What the system's own question, IsProcessorFeaturePresent, can be asked."""
+    present = getattr(ctypes, "windll").kernel32.IsProcessorFeaturePresent  # noqa: B009 (other systems lack it)
+    return [title for number, titles in _WINDOWS_FLAGS if present(number) for title in titles]
 
 
 def _arm_features(auxv: Path) -> list[str]:

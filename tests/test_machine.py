@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +51,13 @@ def test_an_arm_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert features(16, first, 26, second, 0, 0) == ("NEON", "FP16", "dot product", "I8MM", "BF16")
     assert features(16, 0x8FB) == ("NEON",), "a Raspberry Pi 4"
     assert features(1) == ()
+
+
+def test_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = SimpleNamespace(IsProcessorFeaturePresent=lambda number: number in (10, 39, 40))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert read_cpu().features == ("AVX", "AVX2", "F16C", "FMA")
 
 
 def test_a_containers_limits_count(tmp_path: Path) -> None:
