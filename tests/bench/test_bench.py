@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgellm
 from edgellm.bench.cases import Case, Sample, measure_long_enough, prompt_ids, tokens_per_second
 from edgellm.bench.compare import Measurement, ratios, summarize
 from edgellm.bench.weights import read_share
@@ -24,15 +23,6 @@ FIELDS = {
     "read_bandwidth_gbps", "read_bandwidth_min_gbps", "read_bandwidth_max_gbps", "bandwidth_percent",
     "rounds",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tvm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model as int4 for TVM."""
-    for module in ("tvm", "ziglang"):
-        require(module=module, reason="it compiles the model: pip install 'edgellm[tvm]'")
-    out = tmp_path_factory.mktemp("bundles") / "demo-int4"
-    return edgellm.build("demo", backend="tvm", quant="int4", out=out).path
 
 
 def test_lines_have_the_fields_of_the_contract(demo_bundle: Path) -> None:
@@ -52,17 +42,17 @@ def test_lines_have_the_fields_of_the_contract(demo_bundle: Path) -> None:
     assert all(line["edgellm_decode_ratio"] > 0 for line in lines if line["engine"].startswith("ctranslate2"))
 
 
-def test_a_tvm_bundle_beside_the_library_that_its_checkpoint_is_converted_for(
-    tvm_bundle: Path, tmp_path: Path
+def test_a_demo_int4_beside_the_library_that_its_checkpoint_is_converted_for(
+    demo_int4: Path, tmp_path: Path
 ) -> None:
     compare = ("--compare", "ctranslate2", "--checkpoint", "demo", "--keep", tmp_path / "kept", "--json")
-    done = run("bench", tvm_bundle, *ONE, *compare)
+    done = run("bench", demo_int4, *ONE, *compare)
     assert done.returncode == 0, done.stderr
     engines = [json.loads(line)["engine"] for line in done.stdout.splitlines()]
     assert engines[0] == "edgellm-tvm-int4" and engines[1].startswith("ctranslate2-int8")
     (kept,) = (tmp_path / "kept").iterdir()
     assert "converting" in done.stderr and (kept / "model.bin").is_file()
-    again = run("bench", tvm_bundle, *ONE, *compare)
+    again = run("bench", demo_int4, *ONE, *compare)
     assert again.returncode == 0 and "converting" not in again.stderr
 
 
@@ -74,11 +64,11 @@ def test_table_and_plot(demo_bundle: Path, tmp_path: Path) -> None:
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_wrong_options_are_named(demo_bundle: Path, tvm_bundle: Path) -> None:
+def test_wrong_options_are_named(demo_bundle: Path, demo_int4: Path) -> None:
     for bundle, arguments, word in (
         (demo_bundle, ("--compare", "ollama"), "ollama"),
         (demo_bundle, ("--compare", "llamacpp"), "--checkpoint"),
-        (tvm_bundle, ("--compare", "ctranslate2"), "--checkpoint"),
+        (demo_int4, ("--compare", "ctranslate2"), "--checkpoint"),
         (demo_bundle, ("--prompt", "100000"), "--prompt"),
         (demo_bundle, ("--batch", "0"), "1,4,8"),
     ):
