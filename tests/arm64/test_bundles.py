@@ -85,7 +85,7 @@ def test_every_instruction_set_computes_the_same_bits(
 def test_code_that_the_processor_lacks_is_not_forced_on_it(arm: Sysroot, bundles: Bundles) -> None:
     command = ["-m", "edgellm", "generate", str(bundles["int4", "arm64"]), "--prompt", "Hello!"]
     run = arm.run(command, processor="cortex-a72", environment={"EDGELLM_ISA": "i8mm"})
-    assert run.returncode == 1 and "I8MM" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 2 and "lacks FP16, I8MM" in run.stderr and "Traceback" not in run.stderr
 
 
 def _checked(run: subprocess.CompletedProcess[str]) -> str:
