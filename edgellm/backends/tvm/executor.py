@@ -129,8 +129,8 @@ def _import_runtime(threads: int) -> Any:
     # Read when the pool of the calling thread starts. Pinned threads could meet those of other programs.
     os.environ["TVM_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TVM_BIND_THREADS", "0")
-    # How long an idle worker spins before it sleeps. TVM's default takes a core for 150 ms after every answer;
-    # these 5 ms cover the pauses between steps.
+    # How long an idle worker spins before it sleeps. TVM's default takes a core for 150 ms after every
+    # answer; these 5 ms cover the pauses between steps.
     os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "10000")
     import tvm
     import tvm.runtime.vm
