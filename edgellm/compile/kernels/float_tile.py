@@ -71,7 +71,7 @@ class FloatTile:
                 # Later rows find the weights in the cache.
                 for start in at.values():
                     for line in range(nbytes // _LINE):
-                        prefetch(self._w, start + PREFETCH + line * _LINE)
+                        prefetch(self._w, start + PREFETCH + line * _LINE, once=True)
             for i in range(inputs):
                 weights = {place: self._weights(at[place[0]], i, place[1]) for place in places}
                 for m in range(rows):

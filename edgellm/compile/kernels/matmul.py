@@ -117,7 +117,7 @@ class Tile:
                 # Later rows find the weights in the cache.
                 for start in at.values():
                     for line in range(shape.run_bytes // 64):
-                        prefetch(self.w, start + PREFETCH + line * 64)
+                        prefetch(self.w, start + PREFETCH + line * 64, once=True)
             for half in range(2):
                 self._group(sums, places, at, first, run, half, rows)
         for (m, b, p), total in sums.items():

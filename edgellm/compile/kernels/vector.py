@@ -70,10 +70,16 @@ def halves(buffer: Buffer, at: Value, lanes: int) -> Value:
     return to_float(T.reinterpret(f"float16x{lanes}", load(buffer, at, 2 * lanes)), lanes)
 
 
-def prefetch(buffer: Buffer, at: Value) -> None:
-    """Ask for the cache line at `at` of a flat buffer; places beyond its end do no harm."""
+def prefetch(buffer: Buffer, at: Value, *, once: bool = False) -> None:
+    """Ask for the cache line at `at` of a flat buffer; places beyond its end do no harm.
+
+    Args:
+        once: it is read soon and then not again (as weights are in a step), so that only the nearest cache
+            need take it.
+    """
     address = T.address_of(buffer[at])
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(0), T.int32(3), T.int32(1)))
+    locality = T.int32(0 if once else 3)
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(0), locality, T.int32(1)))
 
 
 def maximum(a: Value, b: Value) -> Value:
