@@ -79,8 +79,9 @@ def attention(heads: Heads, name: str, *, window: int | None) -> GpuKernel:
                 barrier()
                 for g in range(shared):
                     at = bind(g * SPAN + place)
-                    weight = T.exp(scores[at] - state[g])
-                    store(scores, at, T.Select(visible, weight, T.float32(0)))
+                    # Every span has a visible position, so what is masked comes out as an exact zero. (A flag
+                    # kept across the barrier would say it too, but PoCL 3.1 loses flags there.)
+                    store(scores, at, T.exp(scores[at] - state[g]))
                 barrier()
                 _sums(scores, parts, state, place, shared)
                 # Each thread: one entry of the head (or some), one slice of the positions.
