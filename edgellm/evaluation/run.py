@@ -29,7 +29,7 @@ def evaluate(
     bundle: str | os.PathLike[str] | Bundle,
     text: str | os.PathLike[str],
     *,
-    against: str | None = None,
+    against: str | os.PathLike[str] | None = None,
     window: int | None = None,
     max_tokens: int | None = None,
     threads: int | None = None,
@@ -59,7 +59,7 @@ def evaluate(
         models, name = [model], None
         if against is not None:
             reference, name = stack.enter_context(
-                open_reference(against, opened, offline=offline, on_progress=progress)
+                open_reference(os.fspath(against), opened, offline=offline, on_progress=progress)
             )
             models.append(stack.enter_context(ScoredModel(reference, window=size, threads=threads)))
             _check_window(reference, models[1], window)

@@ -36,7 +36,10 @@ from the first on.
 LOWEST = -1e29
 """Where maxima start: above masked scores, so that those come out as zeros."""
 _MASKED = -1e30
+_MOST_SUMS = 16
 _LINE = 64
+_AHEAD = 4
+"""Blocks ahead at which keys are asked for."""
 
 
 @dataclass
@@ -85,6 +88,8 @@ class Work:
         self.begin: Value = T.int32(0)
         if window is not None:
             self.begin = bind(T.max(self.position - (window - 1), 0))
+        # One allocation for all vector variables: TVM would put more of them on the heap.
+        self.vectors = registers("float32", isa.lanes, _MOST_SUMS)
         self.first_span = bind(T.floordiv(self.begin, SPAN))
         self.end_span = bind(T.floordiv(self.end + (SPAN - 1), SPAN))
 
@@ -115,6 +120,7 @@ class Span:
         self.low = bind(self.first * BLOCK_SIZE - self.start)
         self.high = bind(self.end * BLOCK_SIZE - self.start)
         self.value_scales = self.part.rows * SPAN
+        self._most_sums = _MOST_SUMS if self.isa.bits != 256 else _MOST_SUMS // 2
 
     def attend(self) -> None:
         self._by_tokens(self._scores)
@@ -136,7 +142,7 @@ class Span:
 
     def _portions(self, rows: int) -> list[range]:
         """Rows in portions whose sums fit into registers."""
-        most = 16 if self.isa.bits != 256 else 8
+        most = self._most_sums
         return [range(start, min(start + most, rows)) for start in range(0, rows, most)]
 
     def _scores(self, tokens: int) -> None:
@@ -153,9 +159,9 @@ class Span:
         with T.serial(bind(self.end - self.first)) as j:
             block = bind(self.first + j)
             page = unit.page(block)
-            column = bind(block * BLOCK_SIZE - self.start)
+            column = bind(T.cast(block * BLOCK_SIZE - self.start, "int64"))
             # Pages lie anywhere: the processor cannot tell which come next. Many rows hide that anyway.
-            coming = unit.page(bind(T.min(block + 2, last))) if tokens == 1 else None
+            coming = unit.page(bind(T.min(block + _AHEAD, last))) if tokens == 1 else None
             for part in range(BLOCK_SIZE // lanes):
                 at = bind(column + part * lanes)
                 for rows in self._portions(tokens * shared):
@@ -170,7 +176,7 @@ class Span:
     ) -> list[Value]:
         """Products of the rows' queries with `lanes` keys of a block."""
         unit, lanes, step = self.unit, self.isa.lanes, 4
-        totals = registers("float32", lanes, len(rows))
+        totals = unit.vectors[: len(rows)]
         for total in totals:
             total.value = fill(0.0, lanes)
         with T.serial(self.heads.dim // step) as d4:
@@ -193,7 +199,7 @@ class Span:
     ) -> None:
         unit, lanes = self.unit, self.isa.lanes
         scales = self._scales(unit.keys, page, part) if self.heads.cache == "int8" else None
-        places = bind(T.Ramp(bind(self.start + at), 1, lanes))
+        places = bind(T.Ramp(bind(self.start + T.cast(at, "int32")), 1, lanes))
         for row, total in zip(rows, totals, strict=True):
             score = total if scales is None else bind(total * scales)
             seen = places <= T.Broadcast(positions[row], lanes)
@@ -211,7 +217,7 @@ class Span:
     def _soften(self, row: Value) -> None:
         """A row's scores into weights relative to their maximum; with int8, times the scales of values."""
         lanes, scratch, part = self.isa.lanes, self.scratch, self.part
-        peak, total = registers("float32", lanes, 2)
+        peak, total = self.unit.vectors[:2]
         steps = bind(T.floordiv(self.high - self.low, lanes))
         peak.value = fill(LOWEST, lanes)
         with T.serial(steps) as i:
@@ -232,24 +238,39 @@ class Span:
 
     def _weigh(self, tokens: int) -> None:
         """The sums of values times weights."""
+        for rows in self._portions(tokens * self.heads.shared):
+            vectors = self.heads.dim // self.isa.lanes
+            # With few rows, several parts of a value at once: each weight is loaded once for all of them.
+            most = max(1, self._most_sums // len(rows))
+            parts = next(count for count in range(most, 0, -1) if vectors % count == 0)
+            with T.serial(vectors // parts) as i:
+                self._weigh_rows(rows, bind(i * (parts * self.isa.lanes)), parts)
+
+    def _weigh_rows(self, rows: range, first: Value, parts: int) -> None:
+        """For `parts` vectors from entry `first` of each value on."""
         unit, lanes, dim = self.unit, self.isa.lanes, self.heads.dim
-        with T.serial(dim // lanes) as i:
-            for rows in self._portions(tokens * self.heads.shared):
-                totals = registers("float32", lanes, len(rows))
-                for total in totals:
-                    total.value = fill(0.0, lanes)
-                with T.serial(bind(self.end - self.first)) as j:
-                    block = bind(self.first + j)
-                    page = unit.page(block)
-                    column = bind(block * BLOCK_SIZE - self.start)
-                    with T.serial(BLOCK_SIZE // 4) as p4:
-                        for p in range(4):
-                            place = bind(p4 * 4 + p)
-                            value = load(unit.values, bind(page + place * dim + i * lanes), lanes)
-                            value = to_float(value, lanes)
-                            for row, total in zip(rows, totals, strict=True):
-                                weight = bind(self.scratch[row * SPAN + column + place])
-                                total.value = fma(fill(weight, lanes), value, total.value, lanes)
-                for row, total in zip(rows, totals, strict=True):
-                    at = bind(self.part.at + row * dim + i * lanes)
-                    store(self.part.buffer, at, total.value, lanes)
+        keys = [(row, part) for row in rows for part in range(parts)]
+        totals = dict(zip(keys, unit.vectors[: len(keys)], strict=True))
+        for total in totals.values():
+            total.value = fill(0.0, lanes)
+        with T.serial(bind(self.end - self.first)) as j:
+            block = bind(self.first + j)
+            page = unit.page(block)
+            # 64 bits, so that a row's place is a constant distance away.
+            column = bind(T.cast(block * BLOCK_SIZE - self.start, "int64"))
+            with T.serial(BLOCK_SIZE // 4) as p4:
+                for p in range(4):
+                    place = bind(p4 * 4 + p)
+                    at = bind(page + place * dim + first)
+                    values = [
+                        to_float(load(unit.values, bind(at + part * lanes), lanes), lanes)
+                        for part in range(parts)
+                    ]
+                    for row in rows:
+                        weight = fill(bind(self.scratch[row * SPAN + column + place]), lanes)
+                        for part, value in enumerate(values):
+                            total = totals[row, part]
+                            total.value = fma(weight, value, total.value, lanes)
+        for (row, part), total in totals.items():
+            at = bind(self.part.at + row * dim + first + part * lanes)
+            store(self.part.buffer, at, total.value, lanes)
