@@ -20,7 +20,8 @@ from edgellm.compile.gpu.rope import rotate_and_append
 from edgellm.compile.gpu.tokens import FIELDS
 from edgellm.compile.heads import Heads, heads_of
 from edgellm.compile.plan.builder import KernelTable, RoutineBuilder, Value, slot_buffers
-from edgellm.compile.plan.plan import Buffer, Routine
+from edgellm.compile.plan.limits import DeviceLimits
+from edgellm.compile.plan.plan import Arithmetic, Buffer, Routine
 from edgellm.compile.plan.sizes import Expr, mul
 from edgellm.quantize.gpu_layout import BITS, GROUP, OUTPUTS, ZERO, padded
 
@@ -38,18 +39,20 @@ class Graph:
     sizes: dict[str, int]
 
 
-def lower(config: ModelConfig, quant: str, *, max_tokens: int, max_rows: int, slices: int = 4) -> Graph:
+def lower(
+    config: ModelConfig, quant: str, arithmetic: Arithmetic, limits: DeviceLimits, *, max_tokens: int, max_rows: int
+) -> Graph:
     """Lower a model.
 
     Args:
-        max_tokens: of a step. max_rows: rows of logits of a step. slices: of the inputs in a matrix product.
+        max_tokens: of a step. max_rows: rows of logits of a step.
     """
     sizes = {"n": max_tokens, "r": max_rows, "b": 0, "m": 0, "blocks": 0, "context": 0}
     table, slots = KernelTable(), list[int]()
     routines = []
     for most, rows in ((1, 1), (FEW, 4), (max_tokens, 8)):
         routine = RoutineBuilder(table, most, sizes)
-        _Graph(config, BITS[quant], routine, rows, slices).forward()
+        _Graph(config, BITS[quant], routine, rows, limits.tile[1]).forward()
         routines.append(routine.finish(slots))
     buffers = [*_inputs(config), *_caches(config), *slot_buffers(slots)]
     vocabulary = padded(config.vocab_size, OUTPUTS)

@@ -8,6 +8,7 @@ import msgspec
 
 FORMAT = 1
 Language = Literal["wgsl", "opencl", "metal"]
+Arithmetic = Literal["fp32", "fp16"]
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -71,7 +72,7 @@ class Plan(_Struct):
 
     format: int
     language: Language
-    arithmetic: Literal["fp32", "fp16"]
+    arithmetic: Arithmetic
     sizes: dict[str, int]
     """Sizes that a step sets, and their largest values (0: as the host allocates)."""
     buffers: tuple[Buffer, ...]

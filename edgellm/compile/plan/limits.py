@@ -1,0 +1,22 @@
+"""What a class of devices guarantees to a program."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DeviceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Limits that programs keep to.
+
+    Attributes:
+        threads: of a workgroup. shared_bytes: of its memory. buffers: storage buffers a kernel may take.
+        binding_bytes: of a buffer as a kernel sees it. grid: workgroups along one dimension.
+        tile: outputs × slices of the inputs in a workgroup of a matrix product on few rows.
+    """
+
+    threads: int = 256
+    shared_bytes: int = 16384
+    buffers: int = 8
+    binding_bytes: int = 128 << 20
+    grid: int = 65535
+    tile: tuple[int, int] = (64, 4)
