@@ -62,6 +62,7 @@ class Engine:
             backend's choice, with a cache that fits this machine.
         context: tokens one sequence may hold, at most the bundle's own; smaller needs less memory.
         workers: cohorts that can run at the same time (request-level bundles only).
+        kv: what the key/value cache holds: fp16, or int8 in half the memory (bundles of the TVM backend).
         max_queue: requests that may wait before `QueueFullError`.
         prefix_cache: whether prompts that begin alike share what was computed (step-level bundles only).
         executor: an executor to use instead of the one of the bundle's backend.
@@ -79,6 +80,7 @@ class Engine:
         max_batch: int | None = None,
         context: int | None = None,
         workers: int | None = None,
+        kv: str | None = None,
         max_queue: int = 256,
         prefix_cache: bool = True,
         executor: Executor | None = None,
@@ -88,7 +90,7 @@ class Engine:
         self.tokenizer = self.bundle.tokenizer()
         self._template = self.bundle.chat_template()
         if executor is None:
-            options = LoadOptions(threads=threads, max_batch=max_batch, context=context, workers=workers)
+            options = LoadOptions(threads, max_batch, context, workers, kv)
             executor = get_backend(manifest.backend).load(self.bundle, options)
         self.executor = executor
         self.context = min(manifest.context, executor.limits.context, context or manifest.context)
@@ -114,6 +116,11 @@ class Engine:
     def mode(self) -> str:
         """ "step" (requests join a running batch) or "request" (requests join a free worker in cohorts)."""
         return self.executor.mode
+
+    @property
+    def steps(self) -> int:
+        """Steps so far (0 in request mode)."""
+        return self._loop.steps if isinstance(self._loop, StepLoop) else 0
 
     @property
     def memory(self) -> MemoryPlan | None:

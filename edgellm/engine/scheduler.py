@@ -1,9 +1,10 @@
 """Which tokens of which sequences run in the next step (iteration-level scheduling, chunked prefill).
 
-Running decodes come first, one token each; prefill chunks fill the rest of the token budget; waiting
-sequences are admitted in the order of their arrival while there are places and blocks. When a running
-sequence finds no block, the youngest is pre-empted: its blocks are given back and it returns to the head
-of the queue, to be recomputed. The oldest is never pre-empted, so there is always progress.
+Running decodes come first, one token each; prefill chunks fill the rest of the token budget, or half of it
+beside decodes; waiting sequences are admitted in the order of their arrival while there are places and
+blocks. When a running sequence finds no block, the youngest is pre-empted: its blocks are given back and it
+returns to the head of the queue, to be recomputed. The oldest is never pre-empted, so there is always
+progress.
 
 docs/engine.md tells the whole story.
 """
@@ -69,6 +70,9 @@ class StepScheduler:
         self.preemptions = 0
         self._max_batch = limits.max_batch
         self._budget = limits.max_step_tokens
+        # A step takes as long as its prompt tokens do, and whoever decodes waits for it. Half as many are
+        # read nearly as fast.
+        self._budget_beside_decodes = max(1, limits.max_step_tokens // 2)
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
@@ -87,11 +91,12 @@ class StepScheduler:
         budget = self._budget
         decodes = [s for s in self.running if len(s.tokens) - s.computed == 1]
         prefills = [s for s in self.running if len(s.tokens) - s.computed > 1]
-        for sequence in decodes + prefills:
-            count = min(len(sequence.tokens) - sequence.computed, budget)
-            if count and sequence in self.running and self._grow(sequence, count):
-                chunks.append(Chunk(sequence, count))
-                budget -= count
+        for sequence in decodes:
+            budget -= self._continue(sequence, budget, chunks)
+        if chunks:
+            budget = min(budget, self._budget_beside_decodes)
+        for sequence in prefills:
+            budget -= self._continue(sequence, budget, chunks)
         # Growing may have pre-empted a sequence that already had a chunk.
         chunks = [chunk for chunk in chunks if chunk.sequence in self.running]
         while budget and self.waiting and len(self.running) < self._max_batch:
@@ -104,6 +109,14 @@ class StepScheduler:
             chunks.append(Chunk(sequence, count))
             budget -= count
         return Schedule(chunks, copies)
+
+    def _continue(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
+        """Add a running sequence's next chunk to the step; the tokens that it has."""
+        count = min(len(sequence.tokens) - sequence.computed, budget)
+        if not count or sequence not in self.running or not self._grow(sequence, count):
+            return 0
+        chunks.append(Chunk(sequence, count))
+        return count
 
     def advance(self, chunk: Chunk) -> None:
         """Note that a chunk has run, and seal the blocks it filled."""
@@ -126,12 +139,16 @@ class StepScheduler:
     def _admit(self, sequence: Sequence, copies: list[tuple[int, int]]) -> bool:
         """Take the cached prefix of a waiting sequence, if the blocks for the rest of it are there too."""
         size = self.pool.block_size
+        if self.running and self.pool.available <= sequence.refused_at:
+            return False  # nothing has come back since: no need to look again at every step
         prefix = self.pool.match(sequence.tokens)
         needed = -(-(len(sequence.tokens) + 1) // size) - len(prefix.blocks)
         # With nothing running, what a lone sequence lacks can only be freed by itself: let it in.
         if needed > self.pool.available and self.running:
             self.pool.release(prefix.blocks)
+            sequence.refused_at = self.pool.available
             return False
+        sequence.refused_at = -1
         sequence.blocks, sequence.node = prefix.blocks, prefix.node
         sequence.sealed = len(prefix.blocks)
         sequence.computed = sequence.sealed * size

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,16 +149,22 @@ def test_a_late_request_joins_the_running_batch() -> None:
 
 
 def test_long_prompts_do_not_stop_running_decodes() -> None:
-    executor = NumpyExecutor(max_step_tokens=4)
+    executor = NumpyExecutor(max_step_tokens=8)
     loop = StepLoop(executor)
-    loop.submit([sequence([1], 20), sequence([2] * 30, 2)])
-    time.sleep(0.01)
-    loop.submit([sequence([3] * 30, 2)])
-    while loop.running or loop.waiting:
-        time.sleep(0.005)
+    early, late = sequence([1], 50), sequence([2] * 30, 2)
+    loop.submit([early])
+    next(iter(early.generation))
+    loop.submit([late])
+    late.generation.result()
+    early.generation.result()
     loop.close()
-    while_prefilling = [step for step in executor.log if len(step.token_ids) == 4]
-    assert any(len(step.context_lens) >= 2 for step in while_prefilling)
+    mixed = [np.diff(step.seq_starts).tolist() for step in executor.log if len(step.context_lens) == 2]
+    assert mixed[:8] == [[1, 4]] * 7 + [[1, 2]], "half of a step's tokens go to the prompt"
+    executor = NumpyExecutor(max_step_tokens=8)
+    run(executor, [sequence([2] * 30, 2)])
+    assert [len(step.token_ids) for step in executor.log] == [8, 8, 8, 6, 1], (
+        "and all of them without decodes"
+    )
 
 
 def test_cancelling_frees_place_and_blocks_between_steps() -> None:
