@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint
 
 
-def make(checkpoint: Checkpoint, bits: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Buffers of weights by name, in the order of the weights file."""
+def make(checkpoint: Checkpoint, bits: int) -> Iterator[tuple[Parameter, list[tuple[str, NDArray[Any]]]]]:
+    """Each parameter with its buffers by name, in the order of the weights file."""
     for parameter in parameters(checkpoint.config):
-        if not parameter.columns:
-            yield parameter.name, _vector(checkpoint, parameter)
-            continue
-        weight = _stacked(checkpoint, parameter)
-        if bits in ZERO:
-            codes, scales = (int4.quantize if bits == 4 else int8.quantize_groups)(weight)
-            yield f"{parameter.name}.w", pack(codes, bits)
-            yield f"{parameter.name}.s", pack_scales(scales)
-        else:
-            yield f"{parameter.name}.w", pack_floats(weight, bits)
+        yield parameter, _buffers(checkpoint, parameter, bits)
+
+
+def _buffers(checkpoint: Checkpoint, parameter: Parameter, bits: int) -> list[tuple[str, NDArray[Any]]]:
+    name = parameter.name
+    if not parameter.columns:
+        return [(name, _vector(checkpoint, parameter))]
+    weight = _stacked(checkpoint, parameter)
+    if bits not in ZERO:
+        return [(f"{name}.w", pack_floats(weight, bits))]
+    codes, scales = (int4.quantize if bits == 4 else int8.quantize_groups)(weight)
+    return [(f"{name}.w", pack(codes, bits)), (f"{name}.s", pack_scales(scales))]
 
 
 def _stacked(checkpoint: Checkpoint, parameter: Parameter) -> NDArray[np.float32]:

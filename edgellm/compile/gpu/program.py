@@ -19,7 +19,12 @@ MAX_LOGITS_ROWS = 64
 
 
 def write_program(
-    config: ModelConfig, quant: str, language: Language, arithmetic: Arithmetic, limits: DeviceLimits, out: Path
+    config: ModelConfig,
+    quant: str,
+    language: Language,
+    arithmetic: Arithmetic,
+    limits: DeviceLimits,
+    out: Path,
 ) -> Plan:
     """Lower a model for one device class and write the program into the new folder `out`.
 
@@ -35,8 +40,13 @@ def write_program(
         (out / name).write_text(source.text, encoding="utf-8")
         kernels.append(
             Kernel(
-                kernel.name, name, source.entry, tuple(one.access for one in kernel.arguments), source.scalars,
-                kernel.threads, kernel.shared_bytes,
+                kernel.name,
+                name,
+                source.entry,
+                tuple(one.access for one in kernel.arguments),
+                source.scalars,
+                kernel.threads,
+                kernel.shared_bytes,
             )  # fmt: skip
         )
     plan = Plan(

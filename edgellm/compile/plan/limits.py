@@ -20,3 +20,14 @@ class DeviceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     binding_bytes: int = 128 << 20
     grid: int = 65535
     tile: tuple[int, int] = (64, 4)
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a GPU target says of its devices: the programs to write for them, and their limits.
+
+    Attributes:
+        programs: LANGUAGE-ARITHMETIC, such as wgsl-fp16; the best first.
+    """
+
+    programs: tuple[str, ...]
+    limits: DeviceLimits = DeviceLimits()
