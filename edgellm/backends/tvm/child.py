@@ -1,7 +1,7 @@
 """A compiler in a child process.
 
-A process that holds TVM's runtime-only libraries cannot compile, TVM's memory goes back to the system with the
-process, and several compile side by side.
+A process that holds TVM's runtime-only libraries cannot compile, TVM's memory goes back to the system with
+the process, and several compile side by side.
 """
 
 from __future__ import annotations

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.cpu import compute_threads
@@ -50,7 +52,7 @@ def is_program(directory: Path) -> bool:
 
 
 def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, progress: Progress) -> Built:
-    """Write the device's programs and the weights. Programs are lowered in processes of their own meanwhile."""
+    """Write the device's programs, lowered in processes of their own, and the weights meanwhile."""
     from edgellm.backends.plan.weights import write_weights
     from edgellm.backends.tvm.gpu_weights import make
     from edgellm.compile.gpu.job import Request
@@ -76,7 +78,7 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
     try:
         poll()
 
-        def buffers():  # type: ignore[no-untyped-def]
+        def buffers() -> Iterator[tuple[str, NDArray[Any]]]:
             nonlocal done
             for parameter, arrays in make(checkpoint, BITS[plan.quant]):
                 yield from arrays
@@ -96,9 +98,7 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
         backend_version=importlib.metadata.version("apache-tvm"),
         batching="step",
         weight_bytes=weight_bytes,
-        kv_bytes_per_token=config.kv_bytes_per_token(
-            4 if all("fp32" in one for one in device.programs) else 2
-        ),
+        kv_bytes_per_token=config.kv_bytes_per_token(4 if device.programs[0].endswith("fp32") else 2),
         runtime_bytes=_RUNTIME_BYTES,
     )
 

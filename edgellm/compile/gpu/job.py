@@ -1,4 +1,4 @@
-"""Writing one program in a process of its own: `python -m edgellm.compile.gpu.job`, with a request on stdin."""
+"""Writing one program in a process of its own: `python -m edgellm.compile.gpu.job`, a request on stdin."""
 
 from __future__ import annotations
 

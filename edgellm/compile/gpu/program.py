@@ -34,20 +34,13 @@ def write_program(
     graph = lower(config, quant, arithmetic, limits, max_tokens=MAX_STEP_TOKENS, max_rows=MAX_LOGITS_ROWS)
     out.mkdir(parents=True)
     kernels = []
-    for kernel in graph.kernels:
-        source = export(kernel, language)
-        name = kernel.name + SUFFIXES[language]
+    for one in graph.kernels:
+        source = export(one, language)
+        name = one.name + SUFFIXES[language]
         (out / name).write_text(source.text, encoding="utf-8")
+        access = tuple(argument.access for argument in one.arguments)
         kernels.append(
-            Kernel(
-                kernel.name,
-                name,
-                source.entry,
-                tuple(one.access for one in kernel.arguments),
-                source.scalars,
-                kernel.threads,
-                kernel.shared_bytes,
-            )  # fmt: skip
+            Kernel(one.name, name, source.entry, access, source.scalars, one.threads, one.shared_bytes)
         )
     plan = Plan(
         FORMAT, language, arithmetic, graph.sizes, tuple(graph.buffers), tuple(kernels), tuple(graph.routines)
