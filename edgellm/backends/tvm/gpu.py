@@ -60,7 +60,7 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
 
     config = checkpoint.config
     waiting = [
-        Request(config, plan.quant, program, device.limits, str((out / program).resolve()))
+        Request(config, plan.quant, program, device.limits, plan.context, str((out / program).resolve()))
         for program in device.programs
     ]
     children: list[Child] = []

@@ -19,10 +19,9 @@ from edgellm.compile.gpu.parameters import parameters
 from edgellm.compile.gpu.rope import rotate_and_append
 from edgellm.compile.gpu.tokens import FIELDS
 from edgellm.compile.heads import Heads, heads_of
-from edgellm.compile.plan.builder import KernelTable, RoutineBuilder, Value, slot_buffers
+from edgellm.compile.plan.builder import KernelTable, RoutineBuilder, Slots, Value
 from edgellm.compile.plan.limits import DeviceLimits
 from edgellm.compile.plan.plan import Arithmetic, Buffer, Routine
-from edgellm.compile.plan.sizes import Expr, mul
 from edgellm.quantize.gpu_layout import BITS, GROUP, OUTPUTS, ZERO, padded
 
 FEW = 8
@@ -48,35 +47,35 @@ def lower(
         max_tokens: of a step. max_rows: rows of logits of a step.
     """
     sizes = {"n": max_tokens, "r": max_rows, "b": 0, "m": 0, "blocks": 0, "context": 0}
-    table, slots = KernelTable(), list[int]()
+    table, slots = KernelTable(), Slots(sizes)
     routines = []
-    for most, rows in ((1, 1), (FEW, 4), (max_tokens, 8)):
-        routine = RoutineBuilder(table, most, sizes)
+    for most, rows in ((max_tokens, 8), (FEW, 4), (1, 1)):
+        routine = RoutineBuilder(table, most)
         _Graph(config, BITS[quant], routine, rows, limits.tile[1]).forward()
         routines.append(routine.finish(slots))
-    buffers = [*_inputs(config), *_caches(config), *slot_buffers(slots)]
+    routines.reverse()
+    buffers = [*_inputs(config), *_caches(config), *slots.buffers()]
     vocabulary = padded(config.vocab_size, OUTPUTS)
-    buffers.append(Buffer("logits", "output", "float32", mul("r", 4 * vocabulary)))
+    buffers.append(Buffer("logits", "output", "float32", ("r", vocabulary)))
     return Graph(table.kernels, buffers, routines, sizes)
 
 
 def _inputs(config: ModelConfig) -> list[Buffer]:
     found = [
-        Buffer("tokens", "input", "int32", mul("n", 4 * FIELDS)),
-        Buffer("tables", "input", "int32", mul("b", mul("m", 4))),
-        Buffer("rows", "input", "int32", mul("r", 4)),
-        Buffer("angles", "input", "float32", mul("context", 4 * config.rope.dim)),
+        Buffer("tokens", "input", "int32", ("n", FIELDS)),
+        Buffer("tables", "input", "int32", ("b", "m")),
+        Buffer("rows", "input", "int32", ("r",)),
+        Buffer("angles", "table", "float32", ("context", config.rope.dim)),
     ]
     if config.local_rope is not None:
-        found.append(Buffer("local_angles", "input", "float32", mul("context", 4 * config.local_rope.dim)))
+        found.append(Buffer("local_angles", "table", "float32", ("context", config.local_rope.dim)))
     return found
 
 
 def _caches(config: ModelConfig) -> list[Buffer]:
     heads = heads_of(config, "float32")
-    size: Expr = mul("blocks", heads.kv_heads * heads.page * heads.entry_bytes)
     return [
-        Buffer(f"layers.{i}.{name}", "cache", heads.cache, size)
+        Buffer(f"layers.{i}.{name}", "cache", heads.cache, heads.cache_shape("blocks"))
         for i in range(config.num_layers)
         for name in ("keys", "values")
     ]

@@ -20,6 +20,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quant: str
     program: str
     limits: DeviceLimits
+    context: int
     out: str
 
 
@@ -32,7 +33,7 @@ def main() -> int:
     try:
         write_program(
             request.config, request.quant, cast(Any, language), cast(Any, arithmetic), request.limits,
-            Path(request.out),
+            request.context, Path(request.out),
         )  # fmt: skip
     except EdgeLLMError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Building a plan: launches are noted in order, and values between them share slots of memory."""
+"""Building a plan: kernels are made once, launches are noted in order, and what they compute gets slots."""
 
 from __future__ import annotations
 
@@ -6,90 +6,53 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgellm.compile.gpu.kernel import GpuKernel
-from edgellm.compile.plan.plan import Argument, Buffer, Launch, Routine
-from edgellm.compile.plan.sizes import Expr, evaluate
+from edgellm.compile.plan.plan import Dtype, Launch, Routine
+from edgellm.compile.plan.sizes import Expr
+from edgellm.compile.plan.slots import Slots, Value, value_bytes
 
-_BYTES = {"float32": 4, "int32": 4, "float16": 2, "uint32": 4}
-
-
-@dataclass
-class Value:
-    """A buffer of the host (a name), or something computed that gets a slot."""
-
-    name: str
-    bytes: int = 0
-    """Of a computed value, at the largest sizes."""
-    born: int = 0
-    last: int = 0
-
-
-@dataclass
-class _Noted:
-    kernel: int
-    arguments: list[Value]
-    grid: tuple[Expr, Expr, Expr]
+__all__ = ["KernelTable", "RoutineBuilder", "Slots", "Value"]
 
 
 @dataclass
 class KernelTable:
     """Kernels by name; each is made once, for all routines."""
 
-    kernels: list[GpuKernel] = field(default_factory=list)
-    _index: dict[str, int] = field(default_factory=dict)
+    _kernels: dict[str, GpuKernel] = field(default_factory=dict)
 
-    def index(self, name: str, make: Callable[[str], GpuKernel]) -> int:
-        if name not in self._index:
-            self._index[name] = len(self.kernels)
-            self.kernels.append(make(name))
-        return self._index[name]
+    @property
+    def kernels(self) -> list[GpuKernel]:
+        """In the order in which they were made."""
+        return list(self._kernels.values())
+
+    def add(self, name: str, make: Callable[[str], GpuKernel]) -> None:
+        """Make the kernel `name`, unless it is there."""
+        if name not in self._kernels:
+            self._kernels[name] = make(name)
 
 
 class RoutineBuilder:
-    """One straight line of launches."""
+    """One straight line of launches, for steps of up to `most` tokens."""
 
-    def __init__(self, table: KernelTable, most: int, sizes: dict[str, int]) -> None:
+    def __init__(self, table: KernelTable, most: int) -> None:
         self._table, self._most = table, most
-        self._sizes = sizes | {"n": most, "r": min(most, sizes["r"])}
-        self._launches: list[_Noted] = []
+        self._launches: list[tuple[str, tuple[Value, ...]]] = []
         self._values: list[Value] = []
 
-    def value(self, count: Expr, width: int, dtype: str = "float32") -> Value:
-        """Something to be computed: `count` rows of `width` numbers."""
-        size = evaluate(count, self._sizes) * width * _BYTES[dtype]
-        value = Value("", size, born=len(self._launches))
+    def value(self, count: Expr, width: int, dtype: Dtype = "float32") -> Value:
+        """Something to be computed by the next launch: `count` rows of `width` numbers."""
+        value = Value("", count, value_bytes(width, dtype), born=len(self._launches))
         self._values.append(value)
         return value
 
     def launch(self, name: str, make: Callable[[str], GpuKernel], arguments: Sequence[Value]) -> None:
         """Note a launch of the kernel `name`, made the first time."""
-        index = self._table.index(name, make)
+        self._table.add(name, make)
         for value in arguments:
             value.last = len(self._launches)
-        self._launches.append(_Noted(index, list(arguments), self._table.kernels[index].grid))
+        self._launches.append((name, tuple(arguments)))
 
-    def finish(self, slots: list[int]) -> Routine:
-        """Give every value a slot. `slots` are their bytes so far; they grow and get company as needed.
-
-        A value takes the free slot that needs to grow least. Values that live at the same time never share
-        one, and a launch's results are never in the slots of what it reads.
-        """
-        busy: dict[int, int] = {}
-        for value in self._values:
-            free = [i for i in range(len(slots)) if busy.get(i, -1) < value.born]
-            best = min(free, key=lambda i: (max(0, value.bytes - slots[i]), slots[i]), default=None)
-            if best is None:
-                best = len(slots)
-                slots.append(0)
-            slots[best] = max(slots[best], value.bytes)
-            busy[best] = value.last
-            value.name = f"slot{best}"
-        launches = tuple(
-            Launch(one.kernel, tuple(Argument(value.name) for value in one.arguments), one.grid)
-            for one in self._launches
-        )
-        return Routine(self._most, launches)
-
-
-def slot_buffers(slots: Sequence[int]) -> list[Buffer]:
-    """The slots as buffers of a plan."""
-    return [Buffer(f"slot{i}", "slot", "", -(-size // 256) * 256) for i, size in enumerate(slots)]
+    def finish(self, slots: Slots) -> Routine:
+        """Give every value a slot."""
+        slots.place(self._values, self._most)
+        launches = (Launch(name, tuple(one.name for one in values)) for name, values in self._launches)
+        return Routine(self._most, tuple(launches))
