@@ -260,7 +260,7 @@ def _opencl_device(cl: Any, platform: Any, device: Any) -> Adapter:
         kind = "integrated" if device.host_unified_memory else "discrete"
     name, vendor = str(device.name).strip(), int(device.vendor_id)
     total = int(device.global_mem_size)
-    memory, free = _memory(kind, name, vendor, 0)
+    _, free = _memory(kind, name, vendor, 0)
     return Adapter(
         name=name,
         through="opencl",
@@ -276,7 +276,7 @@ def _opencl_device(cl: Any, platform: Any, device: Any) -> Adapter:
             shared_bytes=int(device.local_mem_size),
         ),
         memory=total,
-        free=min(free, total) if free is not None else total if memory is None else None,
+        free=total if free is None else min(free, total),
         handle=device,
     )
 

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgellm.backends.executor import ExecutorLimits, Float32s, StepInput
-from edgellm.backends.rotary import attention_factor, frequencies
-from edgellm.bundle.model_config import ModelConfig, Rope
-from edgellm.compile.plan.plan import Plan
+from edgellm.backends.executor import ExecutorLimits, Float32s, Int32s, StepInput
+from edgellm.backends.memory import MemoryPlan
+from edgellm.backends.plan.host import Host
+from edgellm.backends.plan.launches import block_bytes
+from edgellm.compile.plan.plan import Plan, Rotary
+from edgellm.errors import ExecutorError
 
 BLOCK_SIZE = 16
-
-
-class Host(Protocol):
-    """Runs plans on a device. Buffers have the plan's names."""
-
-    def write(self, name: str, values: NDArray[Any]) -> None:
-        """Fill the beginning of an input buffer."""
-        ...
-
-    def run(self, sizes: Mapping[str, int]) -> None:
-        """Run the first routine that holds a step of these sizes."""
-        ...
-
-    def read(self, name: str, count: int) -> Float32s:
-        """The first `count` float32 numbers of an output."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class PlanExecutor:
@@ -40,44 +23,75 @@ class PlanExecutor:
     mode: Literal["step"] = "step"
 
     def __init__(
-        self, plan: Plan, host: Host, config: ModelConfig, *, context: int, built_context: int, max_batch: int,
-        num_blocks: int,
-    ) -> None:  # fmt: skip
-        self._host, self._config = host, config
-        self.memory = None
-        self._vocabulary = -(-config.vocab_size // 64) * 64
-        self._fixed = {"context": context, "blocks": num_blocks}
-        self.limits = ExecutorLimits(
-            vocab_size=config.vocab_size, context=context, max_batch=max_batch, block_size=BLOCK_SIZE,
-            num_blocks=num_blocks, max_step_tokens=plan.sizes["n"],
-        )  # fmt: skip
-        self._rows = plan.sizes["r"]
-        for name, rope in (("angles", config.rope), ("local_angles", config.local_rope)):
-            if rope is not None:
-                host.write(name, _angles(rope, built_context, context))
+        self,
+        plan: Plan,
+        host: Host,
+        limits: ExecutorLimits,
+        sizes: Mapping[str, int],
+        memory: MemoryPlan | None,
+    ) -> None:
+        """Take over `host`, whose buffers have been made for `sizes`."""
+        self.host: Host | None = host
+        self.limits, self.memory = limits, memory
+        self._plan = plan
+        self._rows = sizes["r"]
+        self._fixed = {name: size for name, size in sizes.items() if name not in ("n", "b", "m", "r")}
+        [logits] = [one for one in plan.buffers if one.name == "logits"]
+        self._vocabulary = int(logits.shape[1])
+        self._blocks = block_bytes(plan)
+        for rotary in plan.rotary:
+            host.write(rotary.table, _angles(rotary, sizes["context"]))
 
     def step(self, step: StepInput) -> Float32s:
         """See `StepExecutor.step`."""
-        host = self._host
-        n, b = len(step.token_ids), len(step.context_lens)
-        sequence = np.repeat(np.arange(b, dtype=np.int32), np.diff(step.seq_starts))
-        blocks = step.block_tables[sequence, step.positions // BLOCK_SIZE]
-        slots = blocks * BLOCK_SIZE + step.positions % BLOCK_SIZE
-        host.write("tokens", np.stack([step.token_ids, step.positions, slots, sequence], 1).astype(np.int32))
-        host.write("tables", np.maximum(step.block_tables, 0))
-        rows = step.logits_rows if len(step.logits_rows) else np.zeros(1, np.int32)
-        host.write("rows", rows)
-        sizes = self._fixed | {"n": n, "b": b, "m": step.block_tables.shape[1], "r": len(rows)}
-        host.run(sizes)
-        logits = host.read("logits", len(rows) * self._vocabulary).reshape(len(rows), -1)
-        return logits[: len(step.logits_rows), : self._config.vocab_size]
+        rows = step.logits_rows
+        # What a step writes to the cache depends on its input alone, so it can run again for more logits.
+        parts = [
+            self._run(step, rows[at : at + self._rows]) for at in range(0, max(1, len(rows)), self._rows)
+        ]
+        logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return logits[: len(rows), : self.limits.vocab_size]
+
+    def copy_block(self, source: int, target: int) -> None:
+        """See `StepExecutor.copy_block`."""
+        self._opened().copy(self._blocks, source, target)
 
     def close(self) -> None:
-        self._host.close()
+        """Let go of the device."""
+        if self.host is not None:
+            self.host.close()
+        self.host = None
+
+    def _run(self, step: StepInput, rows: Int32s) -> Float32s:
+        count, sequences = len(step.token_ids), len(step.context_lens)
+        sequence = np.repeat(np.arange(sequences, dtype=np.int32), np.diff(step.seq_starts))
+        blocks = step.block_tables[sequence, step.positions // BLOCK_SIZE]
+        tokens = np.empty((count, 4), np.int32)
+        tokens[:, 0] = step.token_ids
+        tokens[:, 1] = step.positions
+        tokens[:, 2] = blocks * BLOCK_SIZE + step.positions % BLOCK_SIZE
+        tokens[:, 3] = sequence
+        if not len(rows):
+            rows = np.zeros(1, np.int32)
+        inputs = {
+            "tokens": tokens,
+            "tables": np.maximum(step.block_tables, 0).astype(np.int32, copy=False),
+            "rows": rows.astype(np.int32, copy=False),
+        }
+        sizes = self._fixed | {
+            "n": count, "b": sequences, "m": step.block_tables.shape[1], "r": len(rows),
+        }  # fmt: skip
+        logits = self._opened().run(inputs, sizes, "logits", len(rows) * self._vocabulary)
+        return logits.reshape(len(rows), self._vocabulary)
+
+    def _opened(self) -> Host:
+        if self.host is None:
+            raise ExecutorError("this executor has been closed; open the bundle again")
+        return self.host
 
 
-def _angles(rope: Rope, built_context: int, context: int) -> Float32s:
-    """float32[context, dim]: cosines, then sines of each position."""
-    angles = np.outer(np.arange(context, dtype=np.float64), frequencies(rope, built_context))
-    factor = attention_factor(rope)
-    return np.concatenate([np.cos(angles) * factor, np.sin(angles) * factor], axis=1).astype(np.float32)
+def _angles(rotary: Rotary, context: int) -> Float32s:
+    """float32[context, 2 * pairs]: cosines, then sines of each position."""
+    angles = np.outer(np.arange(context, dtype=np.float64), rotary.frequencies)
+    values = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * rotary.factor
+    return values.astype(np.float32)

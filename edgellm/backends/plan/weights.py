@@ -1,7 +1,7 @@
 """Weights of a GPU program: shards, and a table of what lies where in them.
 
-A buffer lies in one shard, from a multiple of 256 bytes on. A shard is closed when the next buffer would make it
-larger than `SHARD_BYTES`; a buffer larger than that has a shard of its own.
+A buffer lies in one shard, from a multiple of 256 bytes on. A shard is closed when the next buffer would make
+it larger than `SHARD_BYTES`; a buffer larger than that has a shard of its own.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class MappedWeights:
         table = folder / TABLE_NAME
         try:
             if table.stat().st_size > _MAX_TABLE_BYTES:
-                raise BundleError(f"{table} is larger than {_MAX_TABLE_BYTES >> 20} MiB; build the bundle again")
+                raise BundleError(
+                    f"{table} is larger than {_MAX_TABLE_BYTES >> 20} MiB; build the bundle again"
+                )
             entries = msgspec.json.decode(table.read_bytes(), type=list[Entry])
             files = {
                 one.shard: np.memmap(folder / shard_name(one.shard), np.uint8, mode="r") for one in entries
