@@ -6,7 +6,7 @@ one load in every language. Threads are bound by `grid`, whose extent is an expr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,8 +113,9 @@ class KernelBuilder:
         self._threads = (*threads, 1, 1, 1)[:3]
 
     def shared(self, count: int, dtype: str = "float32") -> Buffer:
-        """Memory of the workgroup."""
-        self._shared += count * (2 if dtype == "float16" else 4)
+        """Memory of the workgroup: `count` numbers, or vectors such as float32x4."""
+        scalar, _, lanes = dtype.partition("x")
+        self._shared += count * (2 if scalar == "float16" else 4) * int(lanes or 1)
         return T.alloc_buffer((count,), dtype, scope="shared")
 
     def _value(self, expr: Expr) -> Value:
@@ -162,6 +163,11 @@ def lane(vector: Value, index: int) -> Value:
     return Shuffle([vector], [T.int32(index)])
 
 
+def vector(values: Sequence[Value]) -> Value:
+    """A vector of these numbers."""
+    return bind(Shuffle(list(values), [T.int32(index) for index in range(len(values))]))
+
+
 def store(buffer: Buffer, at: Value, value: Value) -> None:
     T.buffer_store(buffer, value, [at])
 
@@ -185,6 +191,13 @@ def workgroup_sum(k_shared: Buffer, place: Value, count: int) -> None:
 def floats(value: Value) -> Value:
     """As float32."""
     return T.cast(value, "float32")
+
+
+def narrow(value: Value, dtype: str) -> Value:
+    """float32 as float32, or as float16 within its range."""
+    if dtype == "float32":
+        return value
+    return T.cast(T.min(T.max(value, T.float32(-65504)), T.float32(65504)), "float16")
 
 
 def half_bits(word: Value, high: Value | bool) -> Value:

@@ -10,6 +10,7 @@ from edgellm.compile.gpu.kernel import (
     KernelBuilder,
     bind,
     lane,
+    narrow,
     store,
     workgroup_sum,
 )
@@ -17,11 +18,19 @@ from edgellm.compile.gpu.kernel import (
 THREADS = 64
 
 
-def norm(width: int, name: str, *, eps: float, pick_rows: bool = False, residual: bool = False) -> GpuKernel:
+def norm(
+    width: int,
+    name: str,
+    *,
+    eps: float,
+    pick_rows: bool = False,
+    residual: bool = False,
+    result: str = "float32",
+) -> GpuKernel:
     """Norms of rows of `width` (a multiple of 4) float32 numbers.
 
     Arguments: x float32x4[n * width / 4], (rows int32[r] with `pick_rows`: which ones,) weight float32[width],
-    (residual float32[n * width]: added afterwards,) y float32[rows * width].
+    (residual float32[n * width]: added afterwards,) y[rows * width] of the type `result`.
     """
     quarter = width // 4
     size = "r" if pick_rows else "n"
@@ -32,7 +41,7 @@ def norm(width: int, name: str, *, eps: float, pick_rows: bool = False, residual
         rows = k.buffer("rows", count, "int32") if pick_rows else None
         weight = k.buffer("weight", width, "float32")
         more = k.buffer("residual", n * width, "float32") if residual else None
-        y = k.buffer("y", count * width, "float32", "write")
+        y = k.buffer("y", count * width, result, "write")
         with k.launch((size,), (THREADS,)) as ((row,), (place,)):
             squares = k.shared(THREADS)
             source = bind(row if rows is None else rows[row])
@@ -57,5 +66,5 @@ def norm(width: int, name: str, *, eps: float, pick_rows: bool = False, residual
                         value = bind(lane(four, j) * factor * weight[column])
                         if more is not None:
                             value = bind(value + more[row * width + column])
-                        store(y, row * width + column, value)
+                        store(y, row * width + column, narrow(value, result))
     return k.kernel

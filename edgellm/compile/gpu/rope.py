@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from tvm.tirx.script.builder import ir as T
 
-from edgellm.compile.gpu.kernel import Buffer, GpuKernel, KernelBuilder, Value, barrier, bind, store
+from edgellm.compile.gpu.kernel import Cell, GpuKernel, KernelBuilder, Value, barrier, bind, narrow, store
 from edgellm.compile.gpu.tokens import FIELDS, POSITION, SLOT
 from edgellm.compile.heads import BLOCK_SIZE, Heads
+
+_THREADS = 128
+"""At most: a head may have more entries."""
 
 
 def rotate_and_append(
@@ -20,6 +23,7 @@ def rotate_and_append(
     q float32[n * heads * dim].
     """
     dim, half = heads.dim, heads.rotary_dim // 2
+    threads = min(dim, _THREADS)
     with KernelBuilder(name) as k:
         n, context, blocks = k.size("n"), k.size("context"), k.size("blocks")
         qkv = k.buffer("qkv", n * row, "float32")
@@ -31,58 +35,62 @@ def rotate_and_append(
         values = k.buffer("values", size, heads.cache, "write")
         q = k.buffer("q", n * heads.heads * dim, "float32", "write")
         all_heads = heads.heads + 2 * heads.kv_heads
-        with k.launch((all_heads, "n"), (dim,)) as ((head, token), (i,)):
-            shared = k.shared(dim)
-            store(shared, i, qkv[token * row + head * dim + i])
-            barrier()
+        with k.launch((all_heads, "n"), (threads,)) as ((head, token), (place,)):
+            entries = k.shared(dim)
             is_query, is_value = bind(head < heads.heads), bind(head >= heads.heads + heads.kv_heads)
+            which = bind(T.Select(is_query, T.int32(0), T.int32(dim)))
+            factor = Cell("float32")
+            factor.value = T.float32(1)
+            with T.serial(-(-dim // threads)) as turn:
+                i = bind(turn * threads + place)
+                with T.If(i < dim), T.Then():
+                    store(entries, i, qkv[token * row + head * dim + i])
+            barrier()
+            if norm_eps is not None:
+                total = Cell("float32")
+                total.value = T.float32(0)
+                with T.serial(dim) as j:
+                    total.value = total.value + entries[j] * entries[j]
+                factor.value = T.float32(1) / T.sqrt(total.value / T.float32(dim) + T.float32(norm_eps))
             position = bind(tokens[token * FIELDS + POSITION])
             slot = bind(tokens[token * FIELDS + SLOT])
+            block, within = bind(T.floordiv(slot, BLOCK_SIZE)), bind(T.floormod(slot, BLOCK_SIZE))
+
+            def page(head: Value) -> Value:
+                return bind((block * heads.kv_heads + head) * heads.page)
 
             def normed(at: Value) -> Value:
-                if norms is None or norm_eps is None:
-                    return bind(shared[at])
-                total = None
-                for j in range(dim):
-                    square = shared[j] * shared[j]
-                    total = square if total is None else bind(total + square)
-                factor = T.float32(1) / T.sqrt(total / T.float32(dim) + T.float32(norm_eps))
-                which = bind(T.Select(is_query, T.int32(0), T.int32(dim)))
-                return bind(shared[at] * factor * norms[which + at])
+                value = entries[at]
+                return bind(value if norms is None else value * factor.value * norms[which + at])
 
-            def put(value: Value) -> None:
+            def put(i: Value, value: Value) -> None:
+                """A rotated entry of a query or a key."""
                 with T.If(is_query):
                     with T.Then():
                         store(q, (token * heads.heads + head) * dim + i, value * T.float32(scale))
                     with T.Else():
-                        place = _page(heads, slot, bind(head - heads.heads))
-                        store(keys, place + i * BLOCK_SIZE + T.floormod(slot, BLOCK_SIZE), _narrow(value, keys))
+                        at = page(bind(head - heads.heads)) + i * BLOCK_SIZE + within
+                        store(keys, at, narrow(value, heads.cache))
 
-            with T.If(is_value):
-                with T.Then():
-                    place = _page(heads, slot, bind(head - (heads.heads + heads.kv_heads)))
-                    at = place + T.floormod(slot, BLOCK_SIZE) * dim + i
-                    store(values, at, _narrow(shared[i], values))
-                with T.Else(), T.If(i < 2 * half):
+            with T.serial(-(-dim // threads)) as turn:
+                i = bind(turn * threads + place)
+                with T.If(i < dim), T.Then(), T.If(is_value):
                     with T.Then():
-                        # Rotate half: entry i goes with entry i + half, and the other way round.
-                        first = bind(i < half)
-                        other = bind(T.Select(first, i + half, i - half))
-                        turn = bind(position * (2 * half) + T.floormod(i, half))
-                        sign = T.Select(first, T.float32(-1), T.float32(1))
-                        put(bind(normed(i) * angles[turn] + sign * normed(other) * angles[turn + half]))
-                    with T.Else():
-                        put(normed(i))
+                        at = page(bind(head - (heads.heads + heads.kv_heads))) + within * dim + i
+                        store(values, at, narrow(entries[i], heads.cache))
+                    with T.Else(), T.If(i < 2 * half):
+                        with T.Then():
+                            # Rotate half: entry i goes with entry i + half, and the other way round.
+                            first = bind(i < half)
+                            other = bind(T.Select(first, i + half, i - half))
+                            turned = bind(position * (2 * half) + T.floormod(i, half))
+                            sign = T.Select(first, T.float32(-1), T.float32(1))
+                            put(
+                                i,
+                                bind(
+                                    normed(i) * angles[turned] + sign * normed(other) * angles[turned + half]
+                                ),
+                            )
+                        with T.Else():
+                            put(i, normed(i))
     return k.kernel
-
-
-def _page(heads: Heads, slot: Value, head: Value) -> Value:
-    """Where the page of a token's block and head begins."""
-    return bind((T.floordiv(slot, BLOCK_SIZE) * heads.kv_heads + head) * heads.page)
-
-
-def _narrow(value: Value, buffer: Buffer) -> Value:
-    """In the cache's type, within its range."""
-    if buffer.dtype == "float32":
-        return value
-    return T.cast(T.min(T.max(value, T.float32(-65504)), T.float32(65504)), "float16")

@@ -1,49 +1,92 @@
-"""How a thread reads a piece of a matrix (see `edgellm.quantize.gpu_layout`) as float32 numbers."""
+"""How a thread reads a piece of a matrix (see `edgellm.quantize.gpu_layout`)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm.tirx.script.builder import ir as T
 
-from edgellm.compile.gpu.kernel import Buffer, KernelBuilder, Value, bind, floats, half_bits, lane
+from edgellm.compile.gpu.kernel import KernelBuilder, Value, bind, floats, half_bits, lane
 from edgellm.quantize.gpu_layout import GROUP, ZERO, piece_inputs
+
+PART = 8
+"""Inputs that `Matrix.part` reads."""
 
 
 class Matrix:
     """A matrix argument: words, and scales where its weights are quantized."""
 
-    def __init__(self, k: KernelBuilder, outputs: int, inputs: int, bits: int) -> None:
+    def __init__(
+        self,
+        k: KernelBuilder,
+        outputs: int,
+        inputs: int,
+        bits: int,
+        *,
+        half: bool = False,
+        parts: bool = False,
+    ) -> None:
+        """Take the arguments.
+
+        Args:
+            half: fp16 numbers are read as such, which takes a device with fp16 arithmetic.
+            parts: it is read by `part`, not by `group`.
+        """
         self.outputs, self.inputs, self.bits = outputs, inputs, bits
         self.pieces = GROUP // piece_inputs(bits)
         """Of a group of 32 inputs."""
         self.groups = inputs // GROUP
-        self._words = k.buffer("w", self.groups * self.pieces * outputs, "uint32x4")
-        self._scales = k.buffer("s", self.groups * outputs // 2, "uint32") if bits in ZERO else None
+        self._half = half
+        # An element of the buffer holds what is read at a time.
+        self._words = min(4, PART * bits // 32) if parts else 4
+        count = self.groups * self.pieces * outputs * (4 // self._words)
+        self._w = k.buffer("w", count, "uint32" if self._words == 1 else f"uint32x{self._words}")
+        self._s = None
+        if bits in ZERO:
+            scales = self.groups * outputs
+            self._s = k.buffer("s", scales, "float16") if half else k.buffer("s", scales // 2, "uint32")
 
-    def group(self, group: Value, output: Value) -> Group:
+    def group(self, group: Value, output: Value) -> Weights:
         """The 32 weights of one output, loaded here."""
         base = group * (self.pieces * self.outputs) + output
-        words = [bind(self._words[base + piece * self.outputs]) for piece in range(self.pieces)]
-        scale = None
-        if self._scales is not None:
-            pair = bind(self._scales[group * (self.outputs // 2) + T.shift_right(output, T.int32(1))])
-            scale = half_bits(pair, T.bitwise_and(output, T.int32(1)))
-        return Group(words, scale, self.bits)
+        loaded = [bind(self._w[base + piece * self.outputs]) for piece in range(self.pieces)]
+        return Weights(
+            [lane(one, i) for one in loaded for i in range(4)], self.scale(group, output), self.bits
+        )
+
+    def part(self, group: Value, part: Value, output: Value) -> Weights:
+        """8 weights of one output, those from `part * 8` on in the group, loaded here."""
+        words = PART * self.bits // 32
+        first = bind(part * words)
+        piece, word = bind(T.floordiv(first, 4)), bind(T.floormod(first, 4))
+        at = bind((group * self.pieces + piece) * self.outputs + output)
+        if self._words == 4:
+            loaded = [bind(self._w[at + more * self.outputs]) for more in range(words // 4)]
+            return Weights(
+                [lane(one, i) for one in loaded for i in range(4)], self.scale(group, output), self.bits
+            )
+        one = bind(self._w[at * (4 // self._words) + T.floordiv(word, self._words)])
+        found = [one] if self._words == 1 else [lane(one, i) for i in range(self._words)]
+        return Weights(found, self.scale(group, output), self.bits)
+
+    def scale(self, group: Value, output: Value) -> Value | None:
+        """What a group's weights are multiplied with, float32; None: nothing."""
+        if self._s is None:
+            return None
+        if self._half:
+            return bind(floats(self._s[group * self.outputs + output]))
+        pair = bind(self._s[group * (self.outputs // 2) + T.shift_right(output, T.int32(1))])
+        return half_bits(pair, T.bitwise_and(output, T.int32(1)))
 
 
-class Group:
-    """32 weights of one output."""
+class Weights:
+    """Some weights of one output, in 32-bit words."""
 
     def __init__(self, words: list[Value], scale: Value | None, bits: int) -> None:
         self._words, self.scale, self._bits = words, scale, bits
 
     def weight(self, position: int) -> Value:
-        """Weight at `position`, to be multiplied by `scale` (None: as it is)."""
-        each = 32 // self._bits
-        piece, within = divmod(position, 4 * each)
-        word, slot = divmod(within, each)
-        bits = lane(self._words[piece], word)
+        """Weight at `position` as float32, to be multiplied by `scale` (None: as it is)."""
+        word, slot = divmod(position, 32 // self._bits)
+        bits = self._words[word]
         if self._bits == 32:
             return T.reinterpret("float32", bits)
         if self._bits == 16:
@@ -51,21 +94,3 @@ class Group:
         mask, zero = T.uint32((1 << self._bits) - 1), ZERO[self._bits]
         code = T.bitwise_and(T.shift_right(bits, T.uint32(slot * self._bits)), mask)
         return floats(T.cast(code, "int32") - zero)
-
-
-def dot(group: Group, x: Buffer, at: Value) -> Any:
-    """Sum of the group's weights times 32 numbers of x (elements are four float32) from element `at` on."""
-    total = None
-    for four in range(GROUP // 4):
-        values = bind(x[at + four])
-        part = sum_of([group.weight(4 * four + j) * lane(values, j) for j in range(4)])
-        total = part if total is None else bind(total + part)
-    return total if group.scale is None else bind(total * group.scale)
-
-
-def sum_of(values: list[Value]) -> Value:
-    """The values' sum, in order."""
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return bind(total)
