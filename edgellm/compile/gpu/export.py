@@ -193,7 +193,11 @@ def _mend_opencl(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[s
         one.replace("__global ", "__global const ") if argument.access == "read" else one
         for one, argument in zip(buffers, kernel.arguments, strict=True)
     ]
-    return text.replace(signature, ", ".join([*constant, *(f"int {name}" for name in scalars)])), scalars
+    parameters = [*constant, *(f"int {name}" for name in scalars)]
+    x, y, z = kernel.threads
+    group = f"__attribute__((reqd_work_group_size({x}, {y}, {z})))"
+    whole = _whole(head + r" \{", text)
+    return text.replace(whole, f"__kernel {group} void {entry}({', '.join(parameters)}) {{"), scalars
 
 
 def _mend_metal(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str, ...]]:
@@ -222,7 +226,8 @@ def _mend_metal(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[st
     for name, argument in zip(buffers, kernel.arguments, strict=True):
         if argument.access == "read":
             constant = re.sub(rf"device (\w+\* {name} )", r"device const \1", constant)
-    return text.replace(signature, constant), scalars
+    text = _one(text, signature, constant)
+    return _one(text, f"kernel void {entry}(  ", f"kernel void {entry}(\n  "), scalars
 
 
 def _used(names: list[str], text: str, prefix: str = "") -> tuple[str, ...]:
@@ -243,11 +248,15 @@ def _one(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def _match(pattern: str, text: str) -> str:
+def _match(pattern: str, text: str, group: int = 1) -> str:
     found = re.search(pattern, text, re.DOTALL)
     if found is None:
         raise ExportError(f"{pattern!r} does not match:\n{text}")
-    return found[1]
+    return found[group]
+
+
+def _whole(pattern: str, text: str) -> str:
+    return _match(pattern, text, 0)
 
 
 def _tidy(text: str) -> str:
