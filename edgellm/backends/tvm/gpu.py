@@ -80,7 +80,7 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
 
         def buffers() -> Iterator[tuple[str, NDArray[Any]]]:
             nonlocal done
-            for parameter, arrays in make(checkpoint, BITS[plan.quant]):
+            for parameter, arrays in make(checkpoint, BITS[plan.quant], device.limits.binding_bytes):
                 yield from arrays
                 done += sum(checkpoint.weights.nbytes(source) for source in parameter.sources)
                 progress("convert", min(done, total), total)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.compile.gpu.parameters import Parameter, parameters
+from edgellm.compile.gpu.parameters import Parameter, array_names, parameters, splits
 from edgellm.quantize import int4, int8
 from edgellm.quantize.gpu_layout import ZERO, pack, pack_floats, pack_scales
 
@@ -16,21 +16,37 @@ if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint
 
 
-def make(checkpoint: Checkpoint, bits: int) -> Iterator[tuple[Parameter, list[tuple[str, NDArray[Any]]]]]:
-    """Each parameter with its buffers by name, in the order of the weights file."""
+def make(
+    checkpoint: Checkpoint, bits: int, binding_bytes: int
+) -> Iterator[tuple[Parameter, list[tuple[str, NDArray[Any]]]]]:
+    """Each parameter with its buffers by name, in the order of the weights file.
+
+    Args:
+        binding_bytes: a matrix of more is in parts.
+    """
     for parameter in parameters(checkpoint.config):
-        yield parameter, _buffers(checkpoint, parameter, bits)
+        yield parameter, _buffers(checkpoint, parameter, bits, binding_bytes)
 
 
-def _buffers(checkpoint: Checkpoint, parameter: Parameter, bits: int) -> list[tuple[str, NDArray[Any]]]:
-    name = parameter.name
+def _buffers(
+    checkpoint: Checkpoint, parameter: Parameter, bits: int, binding_bytes: int
+) -> list[tuple[str, NDArray[Any]]]:
     if not parameter.columns:
-        return [(name, _vector(checkpoint, parameter))]
+        return [(parameter.name, _vector(checkpoint, parameter))]
     weight = _stacked(checkpoint, parameter)
+    found = splits(parameter, bits, binding_bytes)
+    buffers: list[tuple[str, NDArray[Any]]] = []
+    for part, (first, rows) in enumerate(found):
+        arrays = _packed(weight[first : first + rows], bits)
+        buffers += zip(array_names(parameter, bits, part, len(found)), arrays, strict=True)
+    return buffers
+
+
+def _packed(weight: NDArray[np.float32], bits: int) -> list[NDArray[Any]]:
     if bits not in ZERO:
-        return [(f"{name}.w", pack_floats(weight, bits))]
+        return [pack_floats(weight, bits)]
     codes, scales = (int4.quantize if bits == 4 else int8.quantize_groups)(weight)
-    return [(f"{name}.w", pack(codes, bits)), (f"{name}.s", pack_scales(scales))]
+    return [pack(codes, bits), pack_scales(scales)]
 
 
 def _stacked(checkpoint: Checkpoint, parameter: Parameter) -> NDArray[np.float32]:

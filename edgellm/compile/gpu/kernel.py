@@ -126,9 +126,8 @@ class KernelBuilder:
         operator, left, right = expr[0], self._value(expr[1]), self._value(expr[2])
         if operator == "/":
             return T.floordiv(left + (right - 1), right)
-        return {"+": lambda: left + right, "*": lambda: left * right, "min": lambda: T.min(left, right)}[
-            operator
-        ]()
+        make = {"+": lambda a, b: a + b, "*": lambda a, b: a * b, "min": T.min, "max": T.max}[operator]
+        return make(left, right)
 
 
 class Cell:

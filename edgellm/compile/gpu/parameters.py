@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.quantize.gpu_layout import GROUP, OUTPUTS, padded
+from edgellm.quantize.gpu_layout import GROUP, OUTPUTS, ZERO, padded
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ def parameters(config: ModelConfig) -> list[Parameter]:
             Parameter(f"{at}.gate_up", tuple(f"{one}.weight" for one in gate_up), inner, hidden, True)
         )
         if c.mlp_bias:
-            result.append(Parameter(f"{at}.gate_up_bias", tuple(f"{one}.bias" for one in gate_up), inner, 0, True))
+            result.append(
+                Parameter(f"{at}.gate_up_bias", tuple(f"{one}.bias" for one in gate_up), inner, 0, True)
+            )
         result += _projection(c, at, "down", c.intermediate_size, c.mlp_bias)
         if c.post_norms:
             result.append(Parameter(f"{at}.post_mlp_norm", (f"{at}.post_mlp_norm.weight",), c.hidden_size))
@@ -59,6 +61,21 @@ def parameters(config: ModelConfig) -> list[Parameter]:
     if not c.tie_word_embeddings:
         result.append(Parameter("lm_head", ("lm_head.weight",), padded(c.vocab_size, OUTPUTS), hidden))
     return result
+
+
+def splits(parameter: Parameter, bits: int, binding_bytes: int) -> list[tuple[int, int]]:
+    """First row and rows of each part of a matrix: its weights must fit into a binding."""
+    row_bytes = parameter.columns * bits // 8
+    most = max(OUTPUTS, binding_bytes // row_bytes // OUTPUTS * OUTPUTS)
+    parts = -(-parameter.rows // most)
+    each = padded(-(-parameter.rows // parts), OUTPUTS)
+    return [(first, min(each, parameter.rows - first)) for first in range(0, parameter.rows, each)]
+
+
+def array_names(parameter: Parameter, bits: int, part: int, parts: int) -> list[str]:
+    """Names of the buffers of a part: weights, and scales if they are quantized."""
+    at = f"{parameter.name}.{part}" if parts > 1 else parameter.name
+    return [f"{at}.w", *([f"{at}.s"] if bits in ZERO else [])]
 
 
 def _projection(c: ModelConfig, at: str, name: str, columns: int, bias: bool) -> list[Parameter]:
