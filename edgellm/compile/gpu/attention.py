@@ -4,9 +4,9 @@ A workgroup is an item: some tokens of a sequence that follow each other, with t
 key/value head. It takes the context in spans: each thread scores one position for all those rows, the span's
 maxima and sums are found together, and then each thread gathers values for one entry of the head.
 
-An item's first token leads it: one at a multiple of `tokens`, or the first of its sequence in the step. The
-workgroups of the other tokens end at once. For few tokens the spans of a long context are divided among `parts`
-workgroups, whose results `merge` joins; a token's spans are divided in the same way in any company.
+An item's first token leads it: one at a multiple of `tokens`, or the first of its sequence in the step.
+The workgroups of the other tokens end at once. For few tokens the spans of a long context are divided among
+`parts` workgroups, whose results `merge` joins; a token's spans are divided in the same way in any company.
 """
 
 from __future__ import annotations
@@ -185,19 +185,21 @@ def merge(heads: Heads, name: str, *, parts: int, result: str = "float32") -> Gp
                 most = T.max(most, x[begin + dim])
             most = bind(most)
             factors = [bind(T.exp(x[begin + dim] - most)) for begin in begins]
-            total = None
-            for begin, factor in zip(begins, factors, strict=True):
-                one = x[begin + dim + 1] * factor
-                total = bind(one if total is None else total + one)
+            total = _weighted(x, [begin + dim + 1 for begin in begins], factors)
             with T.serial(-(-dim // MERGE_THREADS)) as turn:
                 d = bind(turn * MERGE_THREADS + place)
                 with T.If(d < dim), T.Then():
-                    value = None
-                    for begin, factor in zip(begins, factors, strict=True):
-                        one = x[begin + d] * factor
-                        value = bind(one if value is None else value + one)
+                    value = _weighted(x, [begin + d for begin in begins], factors)
                     store(y, row * dim + d, narrow(bind(value / total), result))
     return k.kernel
+
+
+def _weighted(x: Buffer, places: list[Value], factors: list[Value]) -> Value:
+    """Sum of the numbers at these places times their factors, in order."""
+    total = T.float32(0)
+    for place, factor in zip(places, factors, strict=True):
+        total = bind(total + x[place] * factor)
+    return total
 
 
 def _count(table: Buffer, token: Value, n: Value, first: Value, sequence: Value, tokens: int) -> Value:

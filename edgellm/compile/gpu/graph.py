@@ -1,11 +1,12 @@
 """The graph of a decoder as launches of GPU kernels: the same model as `edgellm.compile.graph`.
 
-Inputs of a step: tokens int32[n, FIELDS], tables int32[b, m], rows int32[r] (those that get logits), and the
-rotary angles float32[context, rotary_dim]. Outputs: logits float32[r, padded vocabulary], and of each row the
-largest ones, top float32[r, 64] with their ids top_ids int32[r, 64], and log_sums float32[r].
+Inputs of a step: tokens int32[n, FIELDS], tables int32[b, m], rows int32[r] (those that get logits), and
+the rotary angles float32[context, rotary_dim]. Outputs: logits float32[r, padded vocabulary], and of each
+row the largest ones, top float32[r, 64] with their ids top_ids int32[r, 64], and log_sums float32[r], the
+logarithm of the sum of all exponentials.
 
-With fp16 arithmetic the cache is fp16, and so are the inputs of products, unless a norm is part of the product;
-what layers add to, and sums, stay float32.
+With fp16 arithmetic the cache is fp16, and so are the inputs of products, unless a norm is part of the
+product; what layers add to, and sums, stay float32.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import partial
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.gpu.attention import attention, item_tokens, merge
 from edgellm.compile.gpu.embed import embed
+from edgellm.compile.gpu.fit import check_fits
 from edgellm.compile.gpu.gemm import gemm
 from edgellm.compile.gpu.kernel import GpuKernel
 from edgellm.compile.gpu.matvec import matvec
@@ -70,6 +72,9 @@ def lower(
 
     Args:
         max_tokens: of a step. max_rows: rows of logits of a step.
+
+    Raises:
+        UnsupportedError: the model does not fit the limits.
     """
     sizes = {"n": max_tokens, "r": max_rows, "b": 0, "m": 0, "blocks": 0, "context": 0}
     table, slots = KernelTable(), Slots(sizes)
@@ -78,6 +83,7 @@ def lower(
         routine = RoutineBuilder(table, style.most)
         _Graph(config, BITS[quant], arithmetic == "fp16", limits, routine, style).forward()
         routines.append(routine.finish(slots))
+    check_fits(table.kernels, limits, sizes)
     cache: CacheType = "float16" if arithmetic == "fp16" else "float32"
     buffers = [*_inputs(config), *_caches(config, cache), *slots.buffers(), *_outputs(config)]
     return Graph(table.kernels, buffers, routines, sizes)
@@ -187,14 +193,13 @@ class _Graph:
         width, parts = heads.heads * heads.dim, self.style.parts
         tokens = item_tokens(heads) if self.style.tiled else 1
         sums = self.routine.value("n", heads.heads * parts * (heads.dim + 2)) if parts > 1 else None
-        mixed = None if parts > 1 else self.routine.value("n", width, self.narrow)
+        mixed = self.routine.value("n", width, self.narrow)
         self._launch(
             f"attention{window or ''}_{tokens}x{parts}",
             partial(attention, heads, window=window, tokens=tokens, parts=parts, result=self.narrow),
             [q, keys, values, Value("tokens"), Value("tables"), sums or mixed],
         )
         if sums is not None:
-            mixed = self.routine.value("n", width, self.narrow)
             self._launch("merge", partial(merge, heads, parts=parts, result=self.narrow), [sums, mixed])
         return self._project(x, mixed, layer, "o", width, "post_attention_norm")
 

@@ -109,8 +109,10 @@ class KernelBuilder:
                 for tag, extent in zip(_THREADS, threads, strict=False)
             ]
             yield blocks, places
-        self._grid = (*grid, 1, 1, 1)[:3]
-        self._threads = (*threads, 1, 1, 1)[:3]
+        x, y, z, *_ = (*grid, 1, 1)
+        self._grid = (x, y, z)
+        wide, high, deep, *_ = (*threads, 1, 1)
+        self._threads = (wide, high, deep)
 
     def shared(self, count: int, dtype: str = "float32") -> Buffer:
         """Memory of the workgroup: `count` numbers, or vectors such as float32x4."""
@@ -202,8 +204,9 @@ def narrow(value: Value, dtype: str) -> Value:
 def half_bits(word: Value, high: Value | bool) -> Value:
     """float32 of the fp16 number in the low or the high half of a uint32, without fp16 arithmetic.
 
-    The exponent moves up by the difference of the biases; subnormal numbers, which a GPU may flush as float32,
-    are made from their mantissa. Infinities do not occur: packing holds magnitudes at fp16's largest.
+    The exponent moves up by the difference of the biases; subnormal numbers, which a GPU may flush as
+    float32, are made from their mantissa. Infinities do not occur: packing holds magnitudes at fp16's
+    largest.
     """
     if isinstance(high, bool):
         bits = T.shift_right(word, T.uint32(16)) if high else T.bitwise_and(word, T.uint32(0xFFFF))

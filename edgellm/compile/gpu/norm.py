@@ -29,8 +29,8 @@ def norm(
 ) -> GpuKernel:
     """Norms of rows of `width` (a multiple of 4) float32 numbers.
 
-    Arguments: x float32x4[n * width / 4], (rows int32[r] with `pick_rows`: which ones,) weight float32[width],
-    (residual float32[n * width]: added afterwards,) y[rows * width] of the type `result`.
+    Arguments: x float32x4[n * width / 4], (rows int32[r] with `pick_rows`: which ones,) weight
+    float32[width], (residual float32[n * width]: added afterwards,) y[rows * width] of the type `result`.
     """
     quarter = width // 4
     size = "r" if pick_rows else "n"

@@ -13,7 +13,8 @@ class Parameter:
     """One parameter.
 
     Attributes:
-        sources: canonical checkpoint names, stacked along the rows, or taking turns row by row (`interleaved`).
+        sources: canonical checkpoint names, stacked along the rows, or taking turns row by row
+            (`interleaved`).
         rows, columns: padded; columns is 0 of vectors (float32).
     """
 

@@ -131,8 +131,8 @@ def last_top(count: int, parts: int, name: str) -> GpuKernel:
 
 
 def _load(
-    values: Buffer, ids: Buffer, line: Value, count: int, first: Value, top: Buffer, which: Buffer, place: Value,
-    size: int,
+    values: Buffer, ids: Buffer, line: Value, count: int, first: Value, top: Buffer, which: Buffer,
+    place: Value, size: int,
 ) -> None:  # fmt: skip
     """Candidates of a row into shared memory, with the lowest of all beyond their end."""
     with T.serial(-(-size // _THREADS)) as turn:

@@ -13,7 +13,7 @@ class DeviceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         binding_bytes: of a buffer as a kernel sees it. grid: workgroups along one dimension.
         tile: outputs × slices of the inputs in a workgroup of a matrix product on few rows.
         attention_parts: workgroups that share a long context in steps of few tokens.
-        half_sums: fp16 programs add up the products of a group of 32 inputs in fp16 where there are many rows.
+        half_sums: fp16 programs add up products within a group in fp16 where there are many rows.
     """
 
     threads: int = 256

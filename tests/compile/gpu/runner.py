@@ -16,7 +16,7 @@ from edgellm.compile.plan.sizes import evaluate
 from tests.support import require
 
 Array = NDArray[Any]
-HOW = "pip install 'edgellm[gpu]', and mesa-vulkan-drivers (wgpu) or pocl-opencl-icd (OpenCL) where there is no GPU"
+HOW = "pip install 'edgellm[gpu]'; without a GPU, apt install mesa-vulkan-drivers (wgpu), pocl-opencl-icd (OpenCL)"
 
 
 class WgpuRunner:
