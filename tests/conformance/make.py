@@ -2,7 +2,8 @@
 
 Each is a folder with weights, one folder for each language, as in a bundle, and `steps.json`:
 
-    {"about": …, "tolerance": …, "sizes": {…}, "output": NAME, "steps": [{"sizes": {…}, "inputs": {…}, "output": […]}]}
+    {"about": …, "tolerance": …, "sizes": {…}, "output": NAME,
+     "steps": [{"sizes": {…}, "inputs": {…}, "output": […]}]}
 
 `sizes` are the largest values of those sizes that the host chooses. Numbers of a buffer stand row by row.
 """

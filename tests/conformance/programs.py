@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from edgellm.compile.gpu.kernel import KernelBuilder, bind, lane, store, workgroup_sum
 from edgellm.compile.plan.plan import Buffer, Rotary, Routine
@@ -30,7 +30,7 @@ def scale() -> Case:
         steps.append(Step({"n": count}, {"x": values}, values * weight + np.float32(0.123456789)))
     return Case(
         "scale",
-        "an input, a weight and an output; the grid follows the size of the step; a constant with nine digits",
+        "an input, a weight and an output; the grid follows the step's size; a constant with nine digits",
         [k.kernel],
         {"n": 16},
         [Buffer("x", "input", "float32", ("n", width)), Buffer("y", "output", "float32", ("n", width))],
@@ -124,7 +124,7 @@ def cache() -> Case:
         )
     return Case(
         "cache",
-        "a cache that begins as zeros and is kept from step to step; int32 tables; sizes that the host chooses",
+        "a cache that begins as zeros and is kept between steps; int32 tables; sizes that the host chooses",
         [append.kernel, gather.kernel],
         {"n": 5, "m": 0, "blocks": 0},
         [
@@ -164,7 +164,8 @@ def routines() -> Case:
         added = 1 + sum(count > most for most in limits)
         steps.append(Step({"n": count}, {"x": values}, values + np.float32(added)))
     return Case(
-        "routines", "a step takes the first routine that holds it", kernels, {"n": 64}, buffers, made, "y", steps
+        "routines", "a step takes the first routine that holds it", kernels, {"n": 64}, buffers, made, "y",
+        steps,
     )  # fmt: skip
 
 
@@ -333,7 +334,7 @@ def half() -> Case:
         steps.append(Step({"n": count}, {"x": values}, memory.astype(np.float32)))
     return Case(
         "half",
-        "float16 inputs, weights and cache; the device must have float16, or the host must refuse the program",
+        "float16 inputs, weights and cache; a device without float16 must be refused",
         [k.kernel],
         {"n": 3},
         [

@@ -25,7 +25,7 @@ MODULES = {"wgsl": "wgpu", "opencl": "pyopencl"}
 
 
 def adapter_for(language: str) -> Adapter:
-    """One that runs this language's programs: software rather than a GPU, as tests should not depend on one."""
+    """One that runs this language's programs: software rather than a GPU."""
     through, how = WAYS[language]
     require(module=MODULES[language], reason=f"runs {language} programs: {how}")
     found = [one for one in list_adapters() if one.through == through]

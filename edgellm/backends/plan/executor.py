@@ -40,7 +40,7 @@ class PlanExecutor:
         self._vocabulary = int(logits.shape[1])
         self._blocks = block_bytes(plan)
         for rotary in plan.rotary:
-            host.write(rotary.table, _angles(rotary, sizes["context"]))
+            host.write(rotary.table, rotary_table(rotary, sizes["context"]))
 
     def step(self, step: StepInput) -> Float32s:
         """See `StepExecutor.step`."""
@@ -90,7 +90,7 @@ class PlanExecutor:
         return self.host
 
 
-def _angles(rotary: Rotary, context: int) -> Float32s:
+def rotary_table(rotary: Rotary, context: int) -> Float32s:
     """float32[context, 2 * pairs]: cosines, then sines of each position."""
     angles = np.outer(np.arange(context, dtype=np.float64), rotary.frequencies)
     values = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * rotary.factor

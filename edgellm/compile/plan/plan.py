@@ -25,9 +25,11 @@ Feature = Literal["fp16"]
 
 SUFFIXES: dict[Language, str] = {"wgsl": ".wgsl", "opencl": ".cl", "metal": ".metal"}
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.]{0,99}$")]
-Symbol = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-SourceFile = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(wgsl|cl|metal)$")]
+# The end of a text in JSON Schema's expressions and in Python's: there `$` lets a newline follow.
+_END = r"(?![\s\S])"
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.]{0,99}" + _END)]
+Symbol = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}" + _END)]
+SourceFile = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(wgsl|cl|metal)" + _END)]
 Positive = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 

@@ -63,33 +63,37 @@ def evaluate(expr: Expr, sizes: Mapping[str, int]) -> int:
     Raises:
         ValueError: it is no expression, names a size that is not there, or its value is beyond `LARGEST`.
     """
-    if isinstance(expr, int):
-        return expr
     if isinstance(expr, str):
         if expr not in sizes:
             raise ValueError(f"{expr!r} is no size of this plan")
         return sizes[expr]
-    if len(expr) != 3 or expr[0] not in OPERATORS:
+    if isinstance(expr, int):
+        value = expr
+    elif len(expr) != 3 or expr[0] not in OPERATORS:
         raise ValueError(f"{expr!r} is no expression")
-    left, right = evaluate(expr[1], sizes), evaluate(expr[2], sizes)
-    match expr[0]:
-        case "+":
-            value = left + right
-        case "*":
-            value = left * right
-        case "min":
-            value = min(left, right)
-        case "max":
-            value = max(left, right)
-        case _:
-            if right < 1:
-                raise ValueError(f"{expr!r} divides by {right}")
-            value = -(-left // right)
+    else:
+        value = _apply(expr[0], evaluate(expr[1], sizes), evaluate(expr[2], sizes))
     if value > LARGEST:
         raise ValueError(f"{expr!r} is larger than 2^53 - 1")
     return value
 
 
 def _make(operator: str, left: Expr, right: Expr) -> Expr:
-    expr = [operator, left, right]
-    return evaluate(expr, {}) if isinstance(left, int) and isinstance(right, int) else expr
+    if isinstance(left, int) and isinstance(right, int):
+        return _apply(operator, left, right)
+    return [operator, left, right]
+
+
+def _apply(operator: str, left: int, right: int) -> int:
+    match operator:
+        case "+":
+            return left + right
+        case "*":
+            return left * right
+        case "min":
+            return min(left, right)
+        case "max":
+            return max(left, right)
+    if right < 1:
+        raise ValueError(f"{left} is divided by {right}")
+    return -(-left // right)
