@@ -85,20 +85,9 @@ def test_memory_is_near_what_must_be_there_at_once(part: _Routine) -> None:
     assert total <= max(len(one) for one in live) * max(bytes_of.values())
 
 
-@settings(deadline=None)
-@given(plans)
-def test_small_steps_add_little(parts: tuple[_Routine, ...]) -> None:
-    """Routines for few tokens find room in what the longest steps need, if they have no larger values."""
-    small = _Routine(
-        1, [Value("", one.count, one.row_bytes, one.born, one.last) for one in parts[0].values], 0
-    )
-    alone, both = placed((parts[0],)), placed((parts[0], small))
-    sizes = SIZES | {"b": 64}
-    assert sum(evaluate(one.bytes, sizes) for one in both) == sum(evaluate(one.bytes, sizes) for one in alone)
-
-
-def test_a_chain_needs_two_slots() -> None:
-    values = [Value("", "n", 256, at, at + 1) for at in range(20)]
+def test_a_chain_needs_two_slots_in_steps_of_any_length() -> None:
+    """Routines for few tokens find room in what the longest steps need."""
     slots = Slots(SIZES)
-    slots.place(values, MOST)
+    for most in (MOST, 8, 1):
+        slots.place([Value("", "n", 256, at, at + 1) for at in range(20)], most)
     assert [one.shape for one in slots.buffers()] == [(["*", "n", 256],)] * 2
