@@ -81,7 +81,8 @@ class PlanExecutor:
         sizes = self._fixed | {
             "n": count, "b": sequences, "m": step.block_tables.shape[1], "r": len(rows),
         }  # fmt: skip
-        logits = self._opened().run(inputs, sizes, "logits", len(rows) * self._vocabulary)
+        wanted = {"logits": len(rows) * self._vocabulary}
+        logits = self._opened().run(inputs, sizes, wanted)["logits"]
         return logits.reshape(len(rows), self._vocabulary)
 
     def _opened(self) -> Host:

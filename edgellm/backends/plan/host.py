@@ -23,10 +23,14 @@ class Host(Protocol):
         ...
 
     def run(
-        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], output: str, count: int
-    ) -> Float32s:
-        """Fill the beginnings of inputs, run the routine that holds a step of these sizes, and bring the
-        first `count` float32 numbers of an output back: one submission. The caller may change the result.
+        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
+    ) -> dict[str, Float32s]:
+        """Fill the beginnings of inputs, run the routine that holds a step of these sizes, and bring
+        beginnings of outputs back: one submission.
+
+        Args:
+            outputs: numbers of four bytes to bring back of each; the caller may change them, and must view
+                whole numbers as such.
         """
         ...
 

@@ -56,15 +56,16 @@ class OpenClHost:
         cl.enqueue_copy(self._queue, self._buffers[name], np.ascontiguousarray(values), is_blocking=True)
 
     def run(
-        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], output: str, count: int
-    ) -> Float32s:
+        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
+    ) -> dict[str, Float32s]:
         """See `Host.run`."""
         try:
             kept = self.submit(inputs, sizes)
-            result = np.empty(count, np.float32)
-            cl.enqueue_copy(self._queue, result, self._buffers[output], is_blocking=True)
+            results = {name: np.empty(count, np.float32) for name, count in outputs.items()}
+            for name, result in results.items():
+                cl.enqueue_copy(self._queue, result, self._buffers[name], is_blocking=True)
             del kept
-            return result
+            return results
         except cl.Error as error:
             raise lost(self._adapter, error) from error
 

@@ -55,6 +55,7 @@ class WgpuHost:
         except Exception as error:
             raise no_device(adapter, error) from error
         self._queue = self._device.queue
+        self._reader = wgpu_native.Reader(self._device)
         self._back: Any = None
         self._scratch: Any = None
         self._copies: list[tuple[Mapping[str, int], int, int]] = []
@@ -81,12 +82,12 @@ class WgpuHost:
         self._queue.write_buffer(self._buffers[name], 0, np.ascontiguousarray(values))
 
     def run(
-        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], output: str, count: int
-    ) -> Float32s:
+        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
+    ) -> dict[str, Float32s]:
         """See `Host.run`."""
         try:
-            self.submit(inputs, sizes, output, count)
-            return self.collect(count)
+            self.submit(inputs, sizes, outputs)
+            return self.collect(outputs)
         except Exception as error:
             self._copies.clear()
             self._back = None
@@ -94,7 +95,7 @@ class WgpuHost:
             raise lost(self._adapter, said) from error
 
     def submit(
-        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], output: str, count: int
+        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
     ) -> None:
         """The first half of `run`: hand everything to the device."""
         queue = self._queue
@@ -103,7 +104,7 @@ class WgpuHost:
         for row, names in enumerate(self._kinds):
             self._scalars[row, : len(names)] = [sizes[name] for name in names]
         queue.write_buffer(self._uniform, 0, self._scalars)
-        back = self._read_back(4 * count)
+        back = self._read_back(4 * sum(outputs.values()))
         encoder = self._device.create_command_encoder()
         for copy in self._copies:
             self._copy(encoder, *copy)
@@ -111,12 +112,17 @@ class WgpuHost:
         compute = encoder.begin_compute_pass()
         self._encode[routine_of(self._plan, sizes["n"])](compute, self._grids.of(sizes))
         compute.end()
-        encoder.copy_buffer_to_buffer(self._buffers[output], 0, back, 0, 4 * count)
+        at = 0
+        for name, count in outputs.items():
+            encoder.copy_buffer_to_buffer(self._buffers[name], 0, back, at, 4 * count)
+            at += 4 * count
         queue.submit([encoder.finish()])
 
-    def collect(self, count: int) -> Float32s:
-        """The second half: wait, and bring the output back."""
-        return wgpu_native.read(self._back, count)
+    def collect(self, outputs: Mapping[str, int]) -> dict[str, Float32s]:
+        """The second half: wait, and bring the outputs back."""
+        values = self._reader.read(self._back, 4 * sum(outputs.values())).view(np.float32)
+        ends = np.cumsum(list(outputs.values()))[:-1]
+        return dict(zip(outputs, np.split(values, ends), strict=True))
 
     def copy(self, pieces: Mapping[str, int], source: int, target: int) -> None:
         """See `Host.copy`."""
@@ -160,7 +166,7 @@ class WgpuHost:
             encoder = self._device.create_command_encoder()
             encoder.copy_buffer_to_buffer(self._buffers[name], 0, self._read_back(4), 0, 4)
             self._queue.submit([encoder.finish()])
-            self.collect(1)
+            self._reader.read(self._back, 4)
         except Exception as error:
             raise no_memory(self._adapter, f"the buffer {name}", self._buffers[name].size, error) from error
 

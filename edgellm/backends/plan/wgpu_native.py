@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgellm.backends.executor import Float32s
 from edgellm.backends.plan.launches import Grid
 
 Encode = Callable[[Any, Mapping[str, Grid]], None]
@@ -67,10 +67,47 @@ def _native(launches: Sequence[tuple[str, Any, Any]]) -> Encode:
     return encode
 
 
-def read(buffer: Any, count: int) -> Float32s:
-    """Wait for the device, and copy the first `count` float32 numbers of a buffer that can be mapped."""
-    buffer.map_async("READ_NOSYNC", 0, 4 * count).sync_wait()
-    try:
-        return np.frombuffer(buffer.read_mapped(0, 4 * count), np.float32)
-    finally:
-        buffer.unmap()
+class Reader:
+    """Brings back what lies in a buffer that can be mapped, in the calling thread where that is possible."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._answers: list[int] = []
+        try:
+            from wgpu.backends.wgpu_native import ffi, lib
+
+            self._lib, self._ffi = lib, ffi
+            signature = "void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)"
+            self._callback = ffi.callback(signature, lambda status, *rest: self._answers.append(status))
+            self._info = ffi.new("WGPUBufferMapCallbackInfo *")
+            self._info.mode = lib.WGPUCallbackMode_AllowProcessEvents
+            self._info.callback = self._callback
+            self._map, self._poll = lib.wgpuBufferMapAsync, lib.wgpuDevicePoll
+            self._range, self._unmap = lib.wgpuBufferGetConstMappedRange, lib.wgpuBufferUnmap
+            self._success, self._read = lib.WGPUMapAsyncStatus_Success, lib.WGPUMapMode_Read
+            self._native = bool(device._internal)
+        except Exception:
+            self._native = False
+
+    def read(self, buffer: Any, size: int) -> NDArray[np.uint8]:
+        """Wait for the device, and copy the first `size` bytes.
+
+        Raises:
+            RuntimeError: the buffer cannot be mapped: the device is lost.
+        """
+        if not self._native:
+            buffer.map_async("READ_NOSYNC", 0, size).sync_wait()
+            try:
+                return np.frombuffer(buffer.read_mapped(0, size), np.uint8)
+            finally:
+                buffer.unmap()
+        self._answers.clear()
+        handle = buffer._internal
+        self._map(handle, self._read, 0, size, self._info[0])
+        self._poll(self._device._internal, True, self._ffi.NULL)
+        if self._answers != [self._success]:
+            raise RuntimeError(f"results cannot be read: status {self._answers}")
+        mapped = self._ffi.buffer(self._range(handle, 0, size), size)
+        result = np.frombuffer(mapped, np.uint8).copy()
+        self._unmap(handle)
+        return result
