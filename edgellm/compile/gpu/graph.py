@@ -270,7 +270,8 @@ class _Graph:
                 half_sums = product.source == "float16" and self.limits.half_sums
                 make = partial(gemm, part, rows=style.rows, half_sums=half_sums, size=size)
             else:
-                make = partial(matvec, part, rows=style.rows, slices=self.limits.tile[1], size=size)
+                width, slices = self.limits.tile
+                make = partial(matvec, part, rows=style.rows, slices=slices, width=width, size=size)
             self._launch(f"{name}{tag}_{style.rows}", make, [*sources, *arrays, *others])
 
     def _top(self) -> None:

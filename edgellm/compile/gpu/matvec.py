@@ -1,6 +1,6 @@
 """Few rows of activations × weights, bound by the memory that holds the weights.
 
-A workgroup takes 64 outputs; its threads stand in a grid of outputs × slices of the inputs, each thread sums
+A workgroup takes a tile of outputs; its threads stand in a grid of outputs × slices of the inputs, each thread sums
 its slice for all rows at once, and the slices are added in order. Every weight is read once.
 
 The norm before the product can be part of it: weights are multiplied by the norm's, which costs once for all
@@ -32,8 +32,10 @@ _PARTS = 16
 """Partial sums of squares that are left for each thread to add up."""
 
 
-def matvec(product: Product, name: str, *, rows: int, slices: int, size: str = "n") -> GpuKernel:
-    """A kernel for up to `size` rows, `rows` of them in a workgroup.
+def matvec(
+    product: Product, name: str, *, rows: int, slices: int, width: int = TILE, size: str = "n"
+) -> GpuKernel:
+    """A kernel for up to `size` rows, `rows` of them in a workgroup, and `width` outputs.
 
     Arguments: x[n * inputs / 4] of vectors of four, (norm float32x4[inputs / 4],) w, (s,) (bias
     float32[outputs],) (residual float32[n * width],) y[n * width].
@@ -46,13 +48,13 @@ def matvec(product: Product, name: str, *, rows: int, slices: int, size: str = "
         norm = k.buffer("norm", quarter, "float32x4") if p.norm is not None else None
         matrix = Matrix(k, p.outputs, p.inputs, p.bits, half=p.half)
         ending = Ending(k, p, n)
-        grid = (p.outputs // TILE, [*("/", size, rows)] if rows > 1 else size)
-        with k.launch(grid, (TILE, slices)) as ((tile, part), (column, piece)):
-            threads = TILE * slices
-            sums = k.shared(slices * rows * TILE)
+        grid = (p.outputs // width, [*("/", size, rows)] if rows > 1 else size)
+        with k.launch(grid, (width, slices)) as ((tile, part), (column, piece)):
+            threads = width * slices
+            sums = k.shared(slices * rows * width)
             first = bind(part * rows)
-            output = bind(tile * TILE + column)
-            flat = bind(piece * TILE + column)
+            output = bind(tile * width + column)
+            flat = bind(piece * width + column)
             row = [bind(T.min(first + m, n - 1)) if rows > 1 else first for m in range(rows)]
             squares = None
             if norm is not None:
@@ -79,7 +81,7 @@ def matvec(product: Product, name: str, *, rows: int, slices: int, size: str = "
                 else:
                     accumulate()
             for m, total in enumerate(totals):
-                store(sums, (piece * rows + m) * TILE + column, total.value)
+                store(sums, (piece * rows + m) * width + column, total.value)
             barrier()
             if squares is not None:
                 with T.If(flat < rows * _PARTS), T.Then():
@@ -93,9 +95,9 @@ def matvec(product: Product, name: str, *, rows: int, slices: int, size: str = "
 
             def result(m: Value, column: Value) -> Value:
                 """Of all slices, normed."""
-                value = sums[m * TILE + column]
+                value = sums[m * width + column]
                 for other in range(1, slices):
-                    value = value + sums[(other * rows + m) * TILE + column]
+                    value = value + sums[(other * rows + m) * width + column]
                 if squares is None or p.norm is None:
                     return bind(value)
                 total = squares[m * threads]
@@ -104,7 +106,7 @@ def matvec(product: Product, name: str, *, rows: int, slices: int, size: str = "
                 return bind(value / T.sqrt(total / T.float32(p.inputs) + T.float32(p.norm)))
 
             # Threads share the rows × results of the tile.
-            span = TILE // 2 if p.gated else TILE
+            span = width // 2 if p.gated else width
             todo = rows * span
             with T.serial(-(-todo // threads)) as turn:
                 index = bind(turn * threads + flat)
@@ -113,10 +115,10 @@ def matvec(product: Product, name: str, *, rows: int, slices: int, size: str = "
                 with T.If(T.And(index < todo, line < n)), T.Then():
                     if p.gated:
                         ending.store_gated(
-                            line, tile * TILE + at * 2, result(m, at * 2), result(m, at * 2 + 1)
+                            line, tile * width + at * 2, result(m, at * 2), result(m, at * 2 + 1)
                         )
                     else:
-                        ending.store(line, tile * TILE + at, result(m, at))
+                        ending.store(line, tile * width + at, result(m, at))
     return k.kernel
 
 

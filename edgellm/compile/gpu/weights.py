@@ -91,6 +91,16 @@ class Weights:
             return T.reinterpret("float32", bits)
         if self._bits == 16:
             return half_bits(bits, bool(slot))
-        mask, zero = T.uint32((1 << self._bits) - 1), ZERO[self._bits]
-        code = T.bitwise_and(T.shift_right(bits, T.uint32(slot * self._bits)), mask)
-        return floats(T.cast(code, "int32") - zero)
+        return self._code(bits, slot * self._bits)
+
+    def _code(self, word: Value, shift: int) -> Value:
+        """The code at bit `shift` as a float32 number, exactly, without a conversion: those are slow on some GPUs.
+
+        A code among the low 23 bits of a word is the mantissa of 2**23 + code * 2**shift.
+        """
+        if shift >= 16:
+            word, shift = T.shift_right(word, T.uint32(16)), shift - 16
+        mask = T.uint32(((1 << self._bits) - 1) << shift)
+        value = T.reinterpret("float32", T.bitwise_or(T.bitwise_and(word, mask), T.uint32(0x4B000000)))
+        step = 2.0**-shift
+        return value * T.float32(step) - T.float32(2.0**23 * step + ZERO[self._bits])

@@ -47,8 +47,8 @@ def check(
     assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
-def few(rows: int, slices: int = 4):
-    return lambda p: matvec(p, "product", rows=rows, slices=slices)
+def few(rows: int, slices: int = 4, width: int = 64):
+    return lambda p: matvec(p, "product", rows=rows, slices=slices, width=width)
 
 
 def many(rows: int, half_sums: bool = False):
@@ -65,9 +65,13 @@ def test_many_rows(device: Runner, bits: int, rng: np.random.Generator) -> None:
     check(device, many(32), Product(128, INPUTS, bits, bias=True, residual=True), 45, rng)
 
 
-@pytest.mark.parametrize(("rows", "slices", "n"), [(4, 4, 3), (4, 2, 6), (8, 4, 9)])
-def test_few_rows(device: Runner, rows: int, slices: int, n: int, rng: np.random.Generator) -> None:
-    check(device, few(rows, slices), Product(192, INPUTS, 4, residual=True), n, rng)
+@pytest.mark.parametrize(
+    ("rows", "slices", "width", "n"), [(4, 4, 64, 3), (4, 2, 64, 6), (8, 4, 64, 9), (4, 8, 32, 5)]
+)
+def test_few_rows(
+    device: Runner, rows: int, slices: int, width: int, n: int, rng: np.random.Generator
+) -> None:
+    check(device, few(rows, slices, width), Product(192, INPUTS, 4, norm=1e-6, residual=True), n, rng)
 
 
 @pytest.mark.parametrize("kind", ["silu", "gelu", "gelu_tanh"])
