@@ -55,6 +55,8 @@ class LoadOptions:
     max_batch: int | None = None
     context: int | None = None
     workers: int | None = None
+    kv: str | None = None
+    """What the key/value cache holds."""
 
     def context_within(self, built: int) -> int:
         """Tokens that a sequence may hold, of a bundle that was built for `built`.
