@@ -1,7 +1,7 @@
 """Few rows of activations × weights, bound by the memory that holds the weights.
 
-A workgroup takes a tile of outputs; its threads stand in a grid of outputs × slices of the inputs, each thread sums
-its slice for all rows at once, and the slices are added in order. Every weight is read once.
+A workgroup takes a tile of outputs; its threads stand in a grid of outputs × slices of the inputs, each
+thread sums its slice for all rows at once, and the slices are added in order. Every weight is read once.
 
 The norm before the product can be part of it: weights are multiplied by the norm's, which costs once for all
 rows, and sums by what the squares of a row come to.

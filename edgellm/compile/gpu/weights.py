@@ -94,9 +94,10 @@ class Weights:
         return self._code(bits, slot * self._bits)
 
     def _code(self, word: Value, shift: int) -> Value:
-        """The code at bit `shift` as a float32 number, exactly, without a conversion: those are slow on some GPUs.
+        """The code at bit `shift` as a float32 number, exactly.
 
-        A code among the low 23 bits of a word is the mantissa of 2**23 + code * 2**shift.
+        There is no conversion in it, since those are slow on some GPUs: a code among the low 23 bits of a
+        word is the mantissa of 2**23 + code * 2**shift.
         """
         if shift >= 16:
             word, shift = T.shift_right(word, T.uint32(16)), shift - 16

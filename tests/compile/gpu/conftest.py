@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.compile.gpu.runner import Runner, runner
+from tests.compile.gpu.runner import Runner, missing, runner
 
 
 @pytest.fixture(params=["wgsl", "opencl"])
@@ -18,7 +18,7 @@ def half_device(needs_tvm: None) -> Runner:
     """A device with fp16 arithmetic."""
     found = runner("wgsl")
     if not found.fp16:
-        pytest.skip("the Vulkan device has no shader-f16")
+        raise missing("the Vulkan device has no shader-f16")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from edgellm.compile.plan.sizes import evaluate
 from tests.support import require
 
 Array = NDArray[Any]
-HOW = "pip install 'edgellm[gpu]'; without a GPU, apt install mesa-vulkan-drivers (wgpu), pocl-opencl-icd (OpenCL)"
+HOW = "pip install 'edgellm[gpu]'; without a GPU, apt install mesa-vulkan-drivers and pocl-opencl-icd"
 
 
 class WgpuRunner:
@@ -118,8 +119,13 @@ def runner(language: str) -> Runner:
     try:
         return kind()
     except Exception as error:  # each library has errors of its own for "no device"
-        require(module=f"no_{module}_device", reason=f"{error}; {HOW}")
-        raise pytest.UsageError("unreachable") from error
+        raise missing(f"{module} finds no device ({error}): {HOW}") from None
+
+
+def missing(message: str) -> BaseException:
+    """What ends a test that lacks a device: a skip, and a failure where CI is true."""
+    kind = pytest.fail.Exception if os.environ.get("CI") == "true" else pytest.skip.Exception
+    return kind(message)
 
 
 def _source(kernel: GpuKernel, language: str) -> Source:

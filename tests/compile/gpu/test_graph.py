@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgellm.bundle.model_config import ModelConfig, Rope
@@ -13,14 +15,14 @@ from edgellm.quantize.gpu_layout import BITS, OUTPUTS
 
 
 def config(
-    family: str, hidden: int, inner: int, heads: int, kv_heads: int, dim: int, vocabulary: int, **more
-):
-    shape = dict(
+    family: str, hidden: int, inner: int, heads: int, kv_heads: int, dim: int, vocabulary: int, **more: Any
+) -> ModelConfig:
+    rope = Rope(theta=1e4, dim=more.pop("rotary", dim))
+    return ModelConfig(
         family=family, hidden_size=hidden, intermediate_size=inner, num_layers=2, num_heads=heads,
         num_kv_heads=kv_heads, head_dim=dim, vocab_size=vocabulary, context_length=8192, norm_eps=1e-6,
-        rope=Rope(theta=1e4, dim=more.pop("rotary", dim)),
+        rope=rope, **more,
     )  # fmt: skip
-    return ModelConfig(**shape, **more)
 
 
 # Shapes as their checkpoints' config.json give them, with two layers.

@@ -74,8 +74,11 @@ def test_few_rows(
     check(device, few(rows, slices, width), Product(192, INPUTS, 4, norm=1e-6, residual=True), n, rng)
 
 
-@pytest.mark.parametrize("kind", ["silu", "gelu", "gelu_tanh"])
-@pytest.mark.parametrize("make", [few(4), many(64)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(few(4), "silu"), (few(1), "gelu"), (many(32), "gelu_tanh"), (many(64), "silu")],
+    ids=["few", "one", "many", "more"],
+)
 def test_gated(device: Runner, make, kind: str, rng: np.random.Generator) -> None:
     check(device, make, Product(256, INPUTS, 4, gated=kind, bias=True), 7, rng)
 
