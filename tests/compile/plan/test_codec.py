@@ -215,6 +215,16 @@ def test_device_limits() -> None:
         assert says in str(device_problem(plan(), limits))
 
 
+def test_the_example_of_the_documentation() -> None:
+    text = (ROOT / "docs" / "plan.md").read_text().partition("## An example")[2]
+    lines = [line[4:] for line in text.partition("\n    {\n")[2].splitlines() if line.startswith("    ")]
+    data = ("{\n" + "\n".join(lines[: lines.index("}") + 1]) + "\n").encode()
+    shown = decode_plan(data, "docs/plan.md")
+    assert encode_plan(shown) == data
+    step = {"n": 5}
+    assert [[evaluate(one, step) for one in kernel.grid] for kernel in shown.kernels] == [[2, 5, 1], [1, 1, 1]]
+
+
 def test_schema_file_is_in_step() -> None:
     written = (ROOT / "docs" / "plan.schema.json").read_text()
     assert written == schema_text(), "run: python -m edgellm.compile.plan.schema"
