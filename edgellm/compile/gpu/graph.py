@@ -93,7 +93,8 @@ def _styles(limits: DeviceLimits, max_tokens: int) -> list[_Style]:
     tile = 64 if limits.threads >= 256 else 32
     styles = [
         _Style(1, 1, False, limits.attention_parts),
-        _Style(8, 4, False, limits.attention_parts),
+        _Style(4, 4, False, limits.attention_parts),
+        _Style(8, 8, False, limits.attention_parts),
         _Style(32, 32, True, 1),
         _Style(max_tokens, tile, True, 1),
     ]

@@ -80,5 +80,5 @@ def test_launches_of_a_token(parts: int, each: int) -> None:
     """
     c = config("llama", 256, 512, 8, 4, 32, 2048)
     graph = lower(c, "int4", "fp32", DeviceLimits(attention_parts=parts), max_tokens=256, max_rows=64)
-    assert [routine.most for routine in graph.routines] == [1, 8, 32, 256]
+    assert [routine.most for routine in graph.routines] == [1, 4, 8, 32, 256]
     assert len(graph.routines[0].launches) == each * c.num_layers + 5
