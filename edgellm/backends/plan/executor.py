@@ -38,19 +38,21 @@ class PlanExecutor:
         self._fixed = {name: size for name, size in sizes.items() if name not in ("n", "b", "m", "r")}
         [logits] = [one for one in plan.buffers if one.name == "logits"]
         self._vocabulary = int(logits.shape[1])
+        shapes = {one.name: one.shape for one in plan.buffers if one.kind == "output"}
+        self.top = int(shapes["top"][1]) if {"top", "top_ids"} <= set(shapes) else 0
         self._blocks = block_bytes(plan)
         for rotary in plan.rotary:
             host.write(rotary.table, rotary_table(rotary, sizes["context"]))
 
     def step(self, step: StepInput) -> Float32s:
         """See `StepExecutor.step`."""
-        rows = step.logits_rows
-        # What a step writes to the cache depends on its input alone, so it can run again for more logits.
-        parts = [
-            self._run(step, rows[at : at + self._rows]) for at in range(0, max(1, len(rows)), self._rows)
-        ]
-        logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return logits[: len(rows), : self.limits.vocab_size]
+        [logits] = self._rows_of(step, {"logits": self._vocabulary})
+        return logits[:, : self.limits.vocab_size]
+
+    def step_top(self, step: StepInput) -> tuple[Float32s, Int32s]:
+        """See `TopLogits.step_top`."""
+        top, ids = self._rows_of(step, {"top": self.top, "top_ids": self.top})
+        return top, ids.view(np.int32)
 
     def copy_block(self, source: int, target: int) -> None:
         """See `StepExecutor.copy_block`."""
@@ -62,7 +64,15 @@ class PlanExecutor:
             self.host.close()
         self.host = None
 
-    def _run(self, step: StepInput, rows: Int32s) -> Float32s:
+    def _rows_of(self, step: StepInput, widths: Mapping[str, int]) -> list[Float32s]:
+        """Run a step; rows of each output, of the given widths."""
+        rows, most = step.logits_rows, self._rows
+        # What a step writes to the cache depends on its input alone, so it can run again for more rows.
+        parts = [self._run(step, rows[at : at + most], widths) for at in range(0, max(1, len(rows)), most)]
+        joined = parts[0] if len(parts) == 1 else [np.concatenate(one) for one in zip(*parts, strict=True)]
+        return [one[: len(rows)] for one in joined]
+
+    def _run(self, step: StepInput, rows: Int32s, widths: Mapping[str, int]) -> list[Float32s]:
         count, sequences = len(step.token_ids), len(step.context_lens)
         sequence = np.repeat(np.arange(sequences, dtype=np.int32), np.diff(step.seq_starts))
         blocks = step.block_tables[sequence, step.positions // BLOCK_SIZE]
@@ -81,9 +91,8 @@ class PlanExecutor:
         sizes = self._fixed | {
             "n": count, "b": sequences, "m": step.block_tables.shape[1], "r": len(rows),
         }  # fmt: skip
-        wanted = {"logits": len(rows) * self._vocabulary}
-        logits = self._opened().run(inputs, sizes, wanted)["logits"]
-        return logits.reshape(len(rows), self._vocabulary)
+        found = self._opened().run(inputs, sizes, {name: len(rows) * width for name, width in widths.items()})
+        return [found[name].reshape(len(rows), width) for name, width in widths.items()]
 
     def _opened(self) -> Host:
         if self.host is None:
