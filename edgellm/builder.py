@@ -156,7 +156,7 @@ def _decide(
     chosen = pick(target, checkpoint.config, context, quant=quant, backend=backend)
     if missing := get_backend(chosen.backend).missing():
         raise MissingDependencyError(missing)
-    return BuildPlan(target.name, chosen.quant, context), chosen
+    return BuildPlan(target.name, chosen.quant, context, device=target.device), chosen
 
 
 def _write(

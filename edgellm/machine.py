@@ -1,20 +1,16 @@
-"""What this machine is: processor, memory, disk, GPUs. Unknown values are None, never guesses."""
+"""What this machine is: processor, memory, disk. Unknown values are None, never guesses."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
-import importlib.util
 import os
 import platform
 import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -56,14 +52,6 @@ class Memory(msgspec.Struct, frozen=True):
 
     total: int | None
     available: int | None
-
-
-class Gpu(msgspec.Struct, frozen=True):
-    """A graphics adapter as `through` ("wgpu" or "pyopencl") reports it."""
-
-    name: str
-    through: str
-    driver: str
 
 
 def read_cpu(cpuinfo: Path = Path("/proc/cpuinfo"), auxv: Path = Path("/proc/self/auxv")) -> Cpu:
@@ -141,45 +129,6 @@ def free_disk(path: Path) -> int | None:
         return None
 
 
-def read_gpus() -> list[Gpu]:
-    """Graphics adapters that the optional packages wgpu and pyopencl can see; [] without them."""
-    return [*_wgpu_adapters(), *_opencl_devices()]
-
-
-def can_see_gpus() -> bool:
-    """Whether a package that lists graphics adapters is installed."""
-    return any(importlib.util.find_spec(name) is not None for name in ("wgpu", "pyopencl"))
-
-
-def _wgpu_adapters() -> list[Gpu]:
-    if importlib.util.find_spec("wgpu") is None:
-        return []
-    try:
-        adapters = importlib.import_module("wgpu").gpu.enumerate_adapters_sync()
-        return [_wgpu_adapter(adapter.info) for adapter in adapters]
-    except Exception:  # a broken driver must not stop a report about this machine
-        return []
-
-
-def _wgpu_adapter(info: Mapping[str, Any]) -> Gpu:
-    kind = f"{info.get('backend_type', '')} {info.get('adapter_type', '')}".strip()
-    return Gpu(str(info.get("device") or info.get("vendor") or "unnamed"), "wgpu", kind)
-
-
-def _opencl_devices() -> list[Gpu]:
-    if importlib.util.find_spec("pyopencl") is None:
-        return []
-    try:
-        cl = importlib.import_module("pyopencl")
-        return [
-            Gpu(str(device.name).strip(), "pyopencl", str(device.version).strip())
-            for platform_ in cl.get_platforms()
-            for device in platform_.get_devices()
-        ]
-    except Exception:  # as above: pyopencl raises its own errors when no driver is there
-        return []
-
-
 def _windows_features() -> list[str]:
     """What the system's own question, IsProcessorFeaturePresent, can be asked."""
     present = getattr(ctypes, "windll").kernel32.IsProcessorFeaturePresent  # noqa: B009 (other systems lack it)
@@ -205,12 +154,12 @@ def _cpuinfo(text: str) -> dict[str, str]:
 
 
 def _sysctl(name: str) -> str | None:
-    return _run("sysctl", "-n", name)
+    return run("sysctl", "-n", name)
 
 
 def _mac_available() -> int | None:
     """Free and inactive pages of `vm_stat`: what macOS gives to programs without swapping."""
-    text = _run("vm_stat")
+    text = run("vm_stat")
     if text is None:
         return None
     size, pages = 4096, 0
@@ -222,7 +171,8 @@ def _mac_available() -> int | None:
     return pages * size or None
 
 
-def _run(*command: str) -> str | None:
+def run(*command: str) -> str | None:
+    """What a command prints; None if it is not there, fails, prints nothing or takes longer than 5 s."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.SubprocessError):

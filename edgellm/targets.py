@@ -13,6 +13,7 @@ from edgellm import __version__
 from edgellm.backends import BACKENDS, get_backend
 from edgellm.backends.base import BuildPlan
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.compile.plan.limits import Device
 from edgellm.errors import UnsupportedError
 from edgellm.resources import data_dir
 
@@ -48,6 +49,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """In order of preference."""
     machines: tuple[str, ...] = ()
     """Values of `platform.machine()`, in lower case, that are this target."""
+    device: Device | None = None
+    """Of GPU targets: the programs they need, and the limits of their devices."""
     notes: str = ""
 
     @property
@@ -132,7 +135,7 @@ def pick(
         UnsupportedError: none can; says why, and the nearest thing that works.
     """
     quant, candidates = offers(target, quant, backend)
-    plan = BuildPlan(target.name, quant, context)
+    plan = BuildPlan(target.name, quant, context, device=target.device)
     refusals = {one.name: get_backend(one.name).refuse(config, plan) for one in candidates}
     able = [name for name, refusal in refusals.items() if refusal is None]
     if not able:

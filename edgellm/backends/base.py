@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgellm.backends.executor import Executor
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
+    from edgellm.compile.plan.limits import Device
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, in all): "convert" in bytes, called after each tensor; "compile" in libraries."""
@@ -30,6 +31,8 @@ class BuildPlan:
     system: str = ""
     """linux, macos or windows, for backends whose code depends on it; "" for this machine's, or the first
     that the target has."""
+    device: Device | None = None
+    """Of GPU targets: what programs to write, and within which limits."""
     dump: Path | None = None
     """A directory for what the compiler makes on the way."""
 

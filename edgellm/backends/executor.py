@@ -144,4 +144,20 @@ class SequenceLogits(Protocol):
         ...
 
 
+@runtime_checkable
+class TopLogits(Protocol):
+    """What a step executor may offer besides: to bring back the largest logits only, where no request of a
+    step needs more.
+    """
+
+    top: int
+    """How many of each row; 0: this one cannot after all."""
+
+    def step_top(self, step: StepInput) -> tuple[Float32s, Int32s]:
+        """As `step`: the largest logits float32[r, top] and their tokens int32[r, top], largest first, equal
+        ones by the lower token. The caller may change the arrays.
+        """
+        ...
+
+
 Executor = StepExecutor | RequestExecutor

@@ -14,16 +14,19 @@ import click
 import msgspec
 
 from edgellm import __version__
+from edgellm.adapters import ADAPTER_VARIABLE, MODULES, installed, list_adapters
 from edgellm.backends.tvm.isa import FORCE, NEEDS
 from edgellm.cli.output import json_option, print_facts, print_json, print_table
 from edgellm.errors import UnsupportedError
-from edgellm.machine import can_see_gpus, free_disk, read_cpu, read_gpus, read_memory
+from edgellm.machine import free_disk, read_cpu, read_memory
 from edgellm.targets import load_targets, native_target, readiness
 from edgellm.units import bytes_text
 
 EXTRAS = {
     "ctranslate2": ("build and run bundles on CPUs", ("ctranslate2",)),
     "tvm": ("compile kernels, run int4 bundles on CPUs", ("apache-tvm", "apache-tvm-ffi", "ziglang")),
+    "gpu": ("run bundles on GPUs through Vulkan, Metal or DirectX 12", ("wgpu",)),
+    "opencl": ("run bundles on GPUs through OpenCL", ("pyopencl",)),
     "serve": ("serve bundles over HTTP", ("fastapi", "prometheus-client", "uvicorn")),
     "bench": ("compare with llama.cpp, and plot", ("gguf", "llama-cpp-python", "matplotlib")),
 }
@@ -39,6 +42,12 @@ def doctor(as_json: bool) -> None:
         print_json(report)
         return
     print_facts(_machine_facts(report), title="This machine")
+    if report["gpus"]:
+        print_table(
+            ["", "adapter", "through", "kind", "memory", "fp16", "target"],
+            [_adapter_row(one) for one in report["gpus"]],
+            title="\nGraphics adapters",
+        )
     print_table(
         ["extra", "for", "installed", "to install it"],
         [
@@ -70,6 +79,8 @@ def examine() -> dict[str, Any]:
     states = {target.name: readiness(target) for target in load_targets().values()}
     builds = [name for name, state in states.items() if state.buildable]
     cpu = read_cpu()
+    adapters = list_adapters()
+    here = {native, *(adapter.target for adapter in adapters)}
     return {
         "edgellm": __version__,
         "python": platform.python_version(),
@@ -79,11 +90,12 @@ def examine() -> dict[str, Any]:
         "forced_isa": os.environ.get(FORCE) or None,
         "memory": msgspec.to_builtins(read_memory()),
         "disk_free": free_disk(Path.cwd()),
-        "gpus": msgspec.to_builtins(read_gpus()) if can_see_gpus() else None,
+        "gpus": [adapter.facts() for adapter in adapters] if installed() else None,
+        "forced_adapter": os.environ.get(ADAPTER_VARIABLE) or None,
         "native": native,
         "extras": [_extra(name) for name in EXTRAS],
         "builds": builds,
-        "runs": [name for name in builds if name == native],
+        "runs": [name for name in builds if name in here],
         "cannot_build": {name: state.missing for name, state in states.items() if not state.buildable},
     }
 
@@ -122,13 +134,6 @@ def _not_buildable(reasons: dict[str, str]) -> list[tuple[str, str]]:
 
 def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     cpu, memory, disk = report["cpu"], report["memory"], report["disk_free"]
-    gpus = report["gpus"]
-    if gpus is None:
-        adapters = "not looked for: needs the package wgpu or pyopencl"
-    else:
-        adapters = (
-            "\n".join(f"{gpu['name']} ({gpu['through']}: {gpu['driver']})" for gpu in gpus) or "none found"
-        )
     return [
         ("edgellm", f"{report['edgellm']}, Python {report['python']}, {report['platform']}"),
         (
@@ -140,7 +145,7 @@ def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("TVM kernels", _kernels(report["isas"], report["forced_isa"])),
         ("memory", f"{_size(memory['available'])} free of {_size(memory['total'])}"),
         ("disk", f"{_size(disk)} free here"),
-        ("GPUs", adapters),
+        ("GPU", _gpu(report["gpus"], report["forced_adapter"])),
     ]
 
 
@@ -150,6 +155,31 @@ def _kernels(isas: list[str], forced: str | None) -> str:
         return f"{forced}, as {FORCE} says"
     first, *others = isas or ["none for this processor"]
     return f"{first}; {FORCE} can pick {', '.join(others)} instead" if others else first
+
+
+def _gpu(adapters: list[dict[str, Any]] | None, forced: str | None) -> str:
+    """Which adapter a bundle for GPUs runs on, if nobody says otherwise."""
+    if forced:
+        return f"the adapter {forced}, as {ADAPTER_VARIABLE} says"
+    if adapters is None:
+        return f"not looked for: needs the package {' or '.join(MODULES.values())}"
+    if not adapters:
+        return "none found"
+    if adapters[0]["kind"] == "software":
+        return f"none found but software that computes on the processor, which only {ADAPTER_VARIABLE} picks"
+    return f"{adapters[0]['name']}; {ADAPTER_VARIABLE} can pick another"
+
+
+def _adapter_row(adapter: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(adapter["number"]),
+        adapter["name"],
+        f"{adapter['api']}: {adapter['driver']}" if adapter["driver"] else adapter["api"],
+        adapter["kind"],
+        _size(adapter["memory"]),
+        "yes" if adapter["fp16"] else "no",
+        adapter["target"] or "",
+    )
 
 
 def _known(value: int | None) -> str:

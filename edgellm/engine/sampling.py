@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.backends.executor import Float32s
+from edgellm.backends.executor import Float32s, Int32s
 from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import TokenLogprob
 from edgellm.engine.sequence import Sequence
@@ -80,6 +80,22 @@ def choose(logits: Float32s, sequences: SequenceOf[Sequence]) -> list[Choice]:
         else (token, None)
         for i, token in enumerate(tokens)
     ]
+
+
+def enough(sequence: Sequence, top: int) -> bool:
+    """Whether the `top` largest logits of a row decide on its next token, and nothing else is asked for."""
+    params = sequence.params
+    decided = sequence.rng is None or 0 < params.top_k <= top
+    return decided and not sequence.adjusted and params.logprobs is None
+
+
+def choose_top(top: Float32s, ids: Int32s, sequences: SequenceOf[Sequence]) -> list[Choice]:
+    """As `choose`, from the largest logits only, for sequences to which they are `enough`.
+
+    Args:
+        top: float32[r, k], largest first; changed in place. ids: int32[r, k], the tokens they belong to.
+    """
+    return [(int(ids[i, at]), None) for i, (at, _) in enumerate(choose(top, sequences))]
 
 
 def _adjust(row: Float32s, sequence: Sequence) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
-from edgellm.backends.executor import Float32s, StepExecutor, StepInput
-from edgellm.engine.sampling import choose
+from edgellm.backends.executor import StepExecutor, StepInput, TopLogits
+from edgellm.engine.sampling import Choice, choose, choose_top, enough
 from edgellm.engine.scheduler import Chunk, StepScheduler
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import ExecutorError
@@ -21,6 +21,7 @@ class StepLoop:
         self.scheduler = StepScheduler(executor.limits, prefix_cache=prefix_cache)
         self.steps = 0
         self._executor = executor
+        self._top = executor if isinstance(executor, TopLogits) and executor.top else None
         self._arrived: list[Sequence] = []
         self._wake = threading.Condition()
         self._closing = False
@@ -67,9 +68,10 @@ class StepLoop:
             try:
                 for source, target in schedule.copies:
                     self._executor.copy_block(source, target)
-                logits = self._executor.step(self._pack(schedule.chunks))
+                sampled = [chunk.sequence for chunk in schedule.chunks if chunk.ends_at_last_token]
+                choices = self._choose(self._pack(schedule.chunks), sampled)
                 self.steps += 1
-                self._advance(schedule.chunks, logits)
+                self._advance(schedule.chunks, sampled, choices)
             except Exception as error:
                 self._fail_running(error)
 
@@ -110,12 +112,17 @@ class StepLoop:
                 rows.append(last - 1)
         return StepInput(token_ids, positions, starts, context_lens, tables, np.array(rows, np.int32))
 
-    def _advance(self, chunks: list[Chunk], logits: Float32s) -> None:
-        """Note what was computed, choose the next tokens, and let finished sequences go."""
-        sampled = [chunk.sequence for chunk in chunks if chunk.ends_at_last_token]
+    def _choose(self, step: StepInput, sampled: list[Sequence]) -> list[Choice]:
+        """Run a step; the next tokens of the sequences that end in it."""
+        if self._top is not None and all(enough(one, self._top.top) for one in sampled):
+            return choose_top(*self._top.step_top(step), sampled)
+        return choose(self._executor.step(step), sampled)
+
+    def _advance(self, chunks: list[Chunk], sampled: list[Sequence], choices: list[Choice]) -> None:
+        """Note what was computed and chosen, and let finished sequences go."""
         for chunk in chunks:
             self.scheduler.advance(chunk)
-        for sequence, (token, logprob) in zip(sampled, choose(logits, sampled), strict=True):
+        for sequence, (token, logprob) in zip(sampled, choices, strict=True):
             if sequence.accept(token, logprob) is not None:
                 self.scheduler.remove(sequence)
 

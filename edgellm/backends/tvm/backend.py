@@ -13,12 +13,13 @@ import msgspec
 
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.memory import plan_blocks
+from edgellm.backends.tvm import gpu
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.errors import MissingDependencyError, UsageError
 from edgellm.machine import read_memory
 
 if TYPE_CHECKING:
-    from edgellm.backends.tvm.executor import TvmExecutor
+    from edgellm.backends.executor import StepExecutor
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
 
@@ -37,6 +38,8 @@ class TvmBackend:
 
     def refuse(self, config: ModelConfig, plan: BuildPlan) -> str | None:
         """Why this cannot be built, with what can; None if it can. Reads nothing."""
+        if plan.device is not None:
+            return gpu.refuse(config, plan)
         if plan.quant not in QUANTS:
             return (
                 f"--quant {plan.quant} is not one of the TVM backend's on a CPU; it has {', '.join(QUANTS)}"
@@ -63,6 +66,8 @@ class TvmBackend:
             MissingDependencyError: TVM is not installed. CheckpointError: a tensor cannot be read.
         """
         self._require()
+        if plan.device is not None:
+            return gpu.build(checkpoint, plan, plan.device, out, progress)
         from edgellm.backends.tvm.build import write_model
         from edgellm.backends.tvm.weights import WEIGHTS_NAME
         from edgellm.compile.heads import cache_types, heads_of
@@ -77,7 +82,7 @@ class TvmBackend:
             runtime_bytes=_RUNTIME_BYTES,
         )
 
-    def load(self, bundle: Bundle, options: LoadOptions) -> TvmExecutor:
+    def load(self, bundle: Bundle, options: LoadOptions) -> StepExecutor:
         """Open an executor over a bundle of this backend.
 
         Raises:
@@ -85,6 +90,9 @@ class TvmBackend:
             UsageError: an option is out of range. UnsupportedError: it does not fit into memory.
             BundleError: the model cannot be loaded.
         """
+        directory = bundle.path / self.name
+        if gpu.is_program(directory):
+            return gpu.load(bundle, directory, options)
         self._require()
         from edgellm.backends.cpu import compute_threads
         from edgellm.backends.tvm.executor import TvmExecutor
@@ -94,7 +102,6 @@ class TvmBackend:
         manifest = bundle.manifest
         context = options.context_within(manifest.context)
         max_batch = options.max_batch or DEFAULT_MAX_BATCH
-        directory = bundle.path / self.name
         index = read_index(directory / INDEX_NAME)
         for cache in index.caches:
             if options.kv in (None, cache):

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from edgellm.backends.cpu import compute_threads
+from edgellm.backends.tvm.child import Child
 from edgellm.compile.job import Job, Request
-from edgellm.errors import EdgeLLMError
 from edgellm.resources import cache_dir
 
 KEPT_LIBRARIES = 128
@@ -28,20 +23,12 @@ _POLL_SECONDS = 0.02
 _HASH_BYTES = 32
 
 
-@dataclass
-class _Child:
-    job: Job
-    out: Path
-    process: subprocess.Popen[bytes]
-    said: IO[bytes]
-
-
 class Compilation:
     """Libraries being compiled while the caller does something else. Use `compiling`."""
 
     def __init__(self, jobs: Sequence[tuple[Job, Path]], dump: Path | None) -> None:
         self._dump = dump
-        self._children: list[_Child] = []
+        self._children: list[tuple[Child, Job, Path]] = []
         self._total, self._done = len(jobs), 0
         self._waiting = []
         for job, out in jobs:
@@ -57,10 +44,11 @@ class Compilation:
         Raises:
             EdgeLLMError: one could not be compiled.
         """
-        for child in list(self._children):
-            if child.process.poll() is not None:
-                self._children.remove(child)
-                self._collect(child)
+        for running in list(self._children):
+            child, job, out = running
+            if child.done():
+                self._children.remove(running)
+                _keep(job, out)
                 self._done += 1
         while self._waiting and len(self._children) < compute_threads():
             self._start(*self._waiting.pop(0))
@@ -79,35 +67,14 @@ class Compilation:
 
     def stop(self) -> None:
         """Kill what still runs."""
-        for child in self._children:
-            child.process.kill()
-            child.process.wait()
-            child.said.close()
+        for child, _, _ in self._children:
+            child.stop()
         self._children.clear()
 
     def _start(self, job: Job, out: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != "TVM_USE_RUNTIME_LIB"}
         dump = str(self._dump.resolve() / job.isa.name) if self._dump is not None else None
-        said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
-        with tempfile.TemporaryFile() as request:
-            request.write(msgspec.json.encode(Request(job, str(out.resolve()), dump)))
-            request.seek(0)
-            process = subprocess.Popen(
-                [sys.executable, "-m", "edgellm.compile.job"],
-                stdin=request, stdout=subprocess.DEVNULL, stderr=said, env=environment,
-            )  # fmt: skip
-        self._children.append(_Child(job, out, process, said))
-
-    def _collect(self, child: _Child) -> None:
-        with child.said:
-            child.said.seek(0)
-            said = child.said.read().decode(errors="replace").strip().splitlines()
-        if child.process.returncode or not child.out.is_file():
-            raise EdgeLLMError(
-                f"compiling for {child.job.isa.name} failed (status {child.process.returncode}): "
-                f"{said[-1] if said else 'nothing was said'}"
-            )
-        _keep(child.job, child.out)
+        request = msgspec.json.encode(Request(job, str(out.resolve()), dump))
+        self._children.append((Child("edgellm.compile.job", request, f"for {job.isa.name}"), job, out))
 
 
 @contextmanager

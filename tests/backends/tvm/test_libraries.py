@@ -91,7 +91,7 @@ def test_a_failure_is_told_in_one_line(job: Job, tmp_path: Path) -> None:
 def test_leaving_early_ends_the_processes(job: Job, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), compiling([(job, tmp_path / "x.so")]) as compilation:
-        process = compilation._children[0].process
+        process = compilation._children[0][0].process
         raise KeyboardInterrupt
     assert process.returncode is not None and time.monotonic() - started < 5
 

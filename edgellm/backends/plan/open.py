@@ -1,0 +1,141 @@
+"""Opening a GPU bundle: an adapter, the best of the bundle's programs for it, and a host that runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgellm.adapters import EXTRAS, MODULES, Adapter, Through, choose_adapter, installed, list_adapters
+from edgellm.backends.executor import ExecutorLimits
+from edgellm.backends.plan.executor import BLOCK_SIZE, PlanExecutor
+from edgellm.backends.plan.host import Host
+from edgellm.backends.plan.sizing import check_limits, plan_memory
+from edgellm.backends.plan.weights import MappedWeights
+from edgellm.bundle.manifest import MemoryFacts
+from edgellm.bundle.model_config import ModelConfig
+from edgellm.compile.plan.codec import MAX_PLAN_BYTES, decode_plan
+from edgellm.compile.plan.plan import PLAN_NAME, Plan
+from edgellm.errors import BundleError, MissingDependencyError, UnsupportedError
+
+PROGRAM_VARIABLE = "EDGELLM_PROGRAM"
+_LANGUAGES: dict[Through, str] = {"wgpu": "wgsl", "opencl": "opencl"}
+_MAX_SOURCE_BYTES = 4 << 20
+
+
+def open_executor(
+    folder: Path,
+    config: ModelConfig,
+    facts: MemoryFacts,
+    *,
+    context: int,
+    max_batch: int | None,
+    default_batch: int,
+    adapter: str | None = None,
+) -> PlanExecutor:
+    """Open a step executor over the programs and weights in `folder`.
+
+    Programs are folders called LANGUAGE-ARITHMETIC, such as wgsl-fp16. An adapter gets the first that it can
+    run of those in fp16 and fp32; `EDGELLM_PROGRAM` in the environment names one instead.
+
+    Args:
+        config: of the model. facts: of the bundle's manifest. context: tokens of one sequence.
+        max_batch: sequences with room for their whole contexts; None: `default_batch`, and what cache fits.
+        adapter: number or part of the name of an adapter; None: the environment's `EDGELLM_ADAPTER`, or the
+            best GPU.
+
+    Raises:
+        MissingDependencyError: neither wgpu nor pyopencl is installed.
+        UnsupportedError: there is no GPU, or this does not fit on it. BundleError: a file is damaged.
+    """
+    chosen, program = _choose(folder, list_adapters(), adapter)
+    plan = _read_plan(folder / program)
+    weights = MappedWeights(folder)
+    memory, sizes = plan_memory(
+        plan, chosen, facts, context=context, max_batch=max_batch, default_batch=default_batch
+    )
+    check_limits(plan, chosen, sizes)
+    for name, size in plan.weights.items():
+        if len(weights[name]) != size:
+            raise BundleError(
+                f"{folder}: the weights have {len(weights[name]):,} bytes of {name} and {program} "
+                f"takes {size:,}; build the bundle again"
+            )
+    limits = ExecutorLimits(
+        vocab_size=config.vocab_size,
+        context=context,
+        max_batch=max_batch or default_batch,
+        block_size=BLOCK_SIZE,
+        num_blocks=memory.blocks,
+        max_step_tokens=plan.sizes["n"],
+    )
+    host = _open_host(plan, _read_sources(folder / program, plan), weights, sizes, chosen)
+    return PlanExecutor(plan, host, limits, sizes, memory)
+
+
+def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[Adapter, str]:
+    """The adapter and the program."""
+    there = sorted(path.parent.name for path in folder.glob(f"*/{PLAN_NAME}"))
+    forced = os.environ.get(PROGRAM_VARIABLE) or None
+    if forced is not None and forced not in there:
+        raise UnsupportedError(
+            f"{PROGRAM_VARIABLE} is {forced!r} and this bundle has the programs {', '.join(there) or 'none'}"
+        )
+    programs = [forced] if forced is not None else there
+    languages = {name.split("-")[0] for name in programs}
+    able: list[Through] = [through for through, language in _LANGUAGES.items() if language in languages]
+    if not able:
+        raise UnsupportedError(
+            f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python: package "
+            "it for its device, or build it for a GPU of a desktop"
+        )
+    if not set(able) & set(installed()):
+        ways = " or ".join(f"{MODULES[one]} (pip install 'edgellm[{EXTRAS[one]}]')" for one in able)
+        raise MissingDependencyError(f"running {', '.join(programs)} on a GPU needs the package {ways}")
+    usable = {one.number: _programs_for(one, programs) for one in adapters}
+    chosen = choose_adapter([one for one in adapters if usable[one.number]], wanted)
+    return chosen, usable[chosen.number][0]
+
+
+def _programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
+    """Those that the adapter can run, best first."""
+    arithmetics = ("fp16", "fp32") if adapter.fp16 else ("fp32",)
+    names = [f"{_LANGUAGES[adapter.through]}-{one}" for one in arithmetics]
+    return [name for name in names if name in programs]
+
+
+def _open_host(
+    plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int], adapter: Adapter
+) -> Host:
+    if adapter.through == "wgpu":
+        from edgellm.backends.plan.wgpu_host import WgpuHost
+
+        return WgpuHost(plan, sources, weights, sizes, adapter)
+    from edgellm.backends.plan.opencl_host import OpenClHost
+
+    return OpenClHost(plan, sources, weights, sizes, adapter)
+
+
+def _read_plan(folder: Path) -> Plan:
+    path = folder / PLAN_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PLAN_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error}); build the bundle again") from None
+    return decode_plan(data, str(path))
+
+
+def _read_sources(folder: Path, plan: Plan) -> dict[str, str]:
+    sources = {}
+    for name in {kernel.source for kernel in plan.kernels}:
+        path = folder / name
+        try:
+            if path.stat().st_size > _MAX_SOURCE_BYTES:
+                raise BundleError(
+                    f"{path} is larger than {_MAX_SOURCE_BYTES >> 20} MiB; build the bundle again"
+                )
+            sources[name] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read ({error}); build the bundle again") from None
+    return sources

@@ -1,0 +1,45 @@
+"""Writing one program in a process of its own: `python -m edgellm.compile.gpu.job`, a request on stdin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from edgellm.bundle.model_config import ModelConfig
+from edgellm.compile.plan.limits import DeviceLimits
+from edgellm.errors import EdgeLLMError
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to write: LANGUAGE-ARITHMETIC of a model, into the new folder `out`."""
+
+    config: ModelConfig
+    quant: str
+    program: str
+    limits: DeviceLimits
+    context: int
+    out: str
+
+
+def main() -> int:
+    """The process: 0 if the program was written, 1 with one line on standard error if it was not."""
+    from edgellm.compile.gpu.program import write_program
+
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    language, _, arithmetic = request.program.partition("-")
+    try:
+        write_program(
+            request.config, request.quant, cast(Any, language), cast(Any, arithmetic), request.limits,
+            request.context, Path(request.out),
+        )  # fmt: skip
+    except EdgeLLMError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Golden cases as GPU programs, each built once a session, and the devices of this machine that run them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from edgellm.adapters import Adapter, list_adapters
+from edgellm.backends.plan.executor import PlanExecutor
+from edgellm.backends.plan.open import open_executor
+from edgellm.backends.plan.weights import write_weights
+from edgellm.backends.tvm.gpu_weights import make
+from edgellm.bundle.manifest import MemoryFacts
+from edgellm.checkpoint import Checkpoint
+from edgellm.compile.gpu.program import write_program
+from edgellm.compile.plan.limits import DeviceLimits
+from edgellm.quantize.gpu_layout import BITS
+from tests.golden.cases import CASES, CONTEXT, golden
+from tests.support import require
+
+LIMITS = DeviceLimits()
+FACTS = MemoryFacts(1 << 20, 1, 1)
+HOSTS = {
+    "wgsl": ("wgpu", "wgpu", "pip install 'edgellm[gpu]' and apt-get install mesa-vulkan-drivers"),
+    "opencl": ("opencl", "pyopencl", "pip install 'edgellm[opencl]' and apt-get install pocl-opencl-icd"),
+}
+
+
+@cache
+def _root() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgellm-plan-tests-")
+
+
+@cache
+def _adapters() -> tuple[Adapter, ...]:
+    return tuple(list_adapters())
+
+
+def adapter_number(language: str) -> str:
+    """Number of an adapter that runs programs in `language`: software rather than a GPU."""
+    through, module, how = HOSTS[language]
+    require(module=module, reason=f"it runs {language} programs: {how}")
+    found = [one for one in _adapters() if one.through == through]
+    if not found:
+        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        refuse(f"no device here runs {language} programs: {how}")
+    return str(min(found, key=lambda one: one.kind != "software").number)
+
+
+@cache
+def checkpoint(name: str) -> Path:
+    """Golden case `name`."""
+    return CASES[name].make(Path(_root().name) / f"{name}-checkpoint", golden(name).seed)
+
+
+@cache
+def program(name: str, quant: str, programs: tuple[str, ...]) -> Path:
+    """A folder with programs and weights of golden case `name`."""
+    out = Path(_root().name) / f"{name}-{quant}-{'-'.join(programs)}"
+    out.mkdir()
+    with Checkpoint.open(checkpoint(name)) as opened:
+        for one in programs:
+            language, _, arithmetic = one.partition("-")
+            write_program(
+                opened.config, quant, language, arithmetic, LIMITS, CONTEXT, out / one,  # type: ignore[arg-type]
+            )  # fmt: skip
+        made = make(opened, BITS[quant], LIMITS.binding_bytes)
+        write_weights(out, (buffer for _, buffers in made for buffer in buffers))
+    return out
+
+
+def open_program(
+    folder: Path, name: str, adapter: str, *, context: int = CONTEXT, max_batch: int | None = 4
+) -> PlanExecutor:
+    """Its executor."""
+    with Checkpoint.open(checkpoint(name)) as opened:
+        config = opened.config
+    return open_executor(
+        folder, config, FACTS, context=context, max_batch=max_batch, default_batch=8, adapter=adapter
+    )
+
+
+@cache
+def executor(name: str, language: str, quant: str = "fp32", arithmetic: str = "fp32") -> PlanExecutor:
+    """Golden case `name` on a device that runs `language`, with room for four sequences."""
+    number = adapter_number(language)
+    return open_program(program(name, quant, (f"{language}-{arithmetic}",)), name, number)

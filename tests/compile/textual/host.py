@@ -1,0 +1,115 @@
+"""A host for Metal and OpenCL texts without a device: a C++ compiler makes a library of them.
+
+Slow, and only for tests: what it shows is that a text computes what it should, also in fp16, and that a plan says all
+that a host needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellm.backends.plan.launches import buffer_bytes, routine_of
+from edgellm.backends.plan.weights import MappedWeights
+from edgellm.compile.plan.plan import Plan
+from edgellm.compile.plan.sizes import evaluate
+
+HERE = Path(__file__).parent
+_CLANG = (sys.executable, "-m", "ziglang", "c++", "-std=c++17", f"-I{HERE}", "-Wno-unknown-attributes")
+_TEXTS = {"metal": ".metal", "opencl": ".cl"}
+
+
+def check_metal(folder: Path) -> None:
+    """Put every Metal text of a program through a C++ front end, with warnings as errors.
+
+    Raises:
+        AssertionError: with what the compiler said.
+    """
+    for path in sorted(folder.glob("*.metal")):
+        command = [sys.executable, "-m", "ziglang", "clang", "-cc1", "-triple", "arm64-apple-ios16.0", "-x", "c++"]
+        options = ["-std=c++17", "-fsyntax-only", "-Wno-unknown-attributes", "-Werror", f"-I{HERE}"]
+        _run([*command, *options, str(path)])
+
+
+class TextHost:
+    """See `edgellm.backends.plan.host.Host`."""
+
+    def __init__(
+        self, plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int], work: Path
+    ) -> None:
+        """Compile into the folder `work`."""
+        self._plan = plan
+        self._buffers = {name: _aligned(size) for name, size in buffer_bytes(plan, sizes).items()}
+        for name, size in plan.weights.items():
+            self._buffers[name] = _aligned(size)
+            self._buffers[name][:size] = weights[name]
+        self._library = _compile(plan, sources, work)
+
+    def write(self, name: str, values: NDArray[Any]) -> None:
+        """See `Host.write`."""
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self._buffers[name][: len(data)] = data
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
+    ) -> dict[str, NDArray[np.float32]]:
+        """See `Host.run`."""
+        for name, values in inputs.items():
+            self.write(name, values)
+        for launch in self._plan.routines[routine_of(self._plan, sizes["n"])].launches:
+            kernel = self._plan.kernel(launch.kernel)
+            pointers = [self._buffers[name].ctypes.data for name in launch.arguments]
+            self._library[f"run_{kernel.name}"](
+                (ctypes.c_void_p * len(pointers))(*pointers),
+                (ctypes.c_int32 * 16)(*(sizes[name] for name in kernel.scalars)),
+                (ctypes.c_uint32 * 3)(*(evaluate(one, sizes) for one in kernel.grid)),
+                (ctypes.c_uint32 * 3)(*kernel.threads),
+            )
+        return {name: self._buffers[name].view(np.float32)[:count].copy() for name, count in outputs.items()}
+
+    def copy(self, pieces: Mapping[str, int], source: int, target: int) -> None:
+        """See `Host.copy`."""
+        for name, size in pieces.items():
+            buffer = self._buffers[name]
+            buffer[target * size : (target + 1) * size] = buffer[source * size : (source + 1) * size]
+
+    def close(self) -> None:
+        """See `Host.close`."""
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Zeros from a multiple of 64 bytes on: vectors are loaded whole."""
+    size = -(-size // 16) * 16
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size]
+
+
+def _compile(plan: Plan, sources: Mapping[str, str], work: Path) -> ctypes.CDLL:
+    suffix = _TEXTS[plan.language]
+    lines = ["#define RUN", '#include "opencl.h"' if suffix == ".cl" else "#include <metal_stdlib>"]
+    for name, text in sources.items():
+        (work / name).write_text(text)
+        lines.append(f'#include "{work / name}"')
+    for kernel in plan.kernels:
+        lines.append(
+            f'extern "C" void run_{kernel.name}(void** b, int32_t* s, const uint* g, const uint* t) '
+            f"{{ launch({kernel.entry}, b, s, g, t); }}"
+        )
+    (work / "program.cc").write_text("\n".join(lines) + "\n")
+    library = work / "program.so"
+    flags = ("-O1", "-ffp-contract=off", "-shared", "-fPIC")
+    _run([*_CLANG, *flags, str(work / "program.cc"), str(HERE / "run.cc"), "-o", str(library)])
+    return ctypes.CDLL(str(library))
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[:3000]

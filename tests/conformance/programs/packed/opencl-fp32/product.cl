@@ -1,0 +1,38 @@
+__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void product_kernel(__global const float* restrict b0_x_ptr, __global const uint4* restrict b1_words_ptr, __global const float* restrict b2_scales_ptr, __global float* restrict b3_y_ptr) {
+  float _ptr[1];
+  uint4 v = b1_words_ptr[(convert_int(get_local_id(0)))];
+  _ptr[0] = 0.000000e+00f;
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((convert_int(get_group_id(0))) * 32)] * (convert_float(((convert_int((((v).s0 >> (uint)0) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 1)] * (convert_float(((convert_int((((v).s0 >> (uint)4) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 2)] * (convert_float(((convert_int((((v).s0 >> (uint)8) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 3)] * (convert_float(((convert_int((((v).s0 >> (uint)12) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 4)] * (convert_float(((convert_int((((v).s0 >> (uint)16) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 5)] * (convert_float(((convert_int((((v).s0 >> (uint)20) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 6)] * (convert_float(((convert_int((((v).s0 >> (uint)24) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 7)] * (convert_float(((convert_int((((v).s0 >> (uint)28) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 8)] * (convert_float(((convert_int((((v).s1 >> (uint)0) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 9)] * (convert_float(((convert_int((((v).s1 >> (uint)4) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 10)] * (convert_float(((convert_int((((v).s1 >> (uint)8) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 11)] * (convert_float(((convert_int((((v).s1 >> (uint)12) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 12)] * (convert_float(((convert_int((((v).s1 >> (uint)16) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 13)] * (convert_float(((convert_int((((v).s1 >> (uint)20) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 14)] * (convert_float(((convert_int((((v).s1 >> (uint)24) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 15)] * (convert_float(((convert_int((((v).s1 >> (uint)28) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 16)] * (convert_float(((convert_int((((v).s2 >> (uint)0) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 17)] * (convert_float(((convert_int((((v).s2 >> (uint)4) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 18)] * (convert_float(((convert_int((((v).s2 >> (uint)8) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 19)] * (convert_float(((convert_int((((v).s2 >> (uint)12) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 20)] * (convert_float(((convert_int((((v).s2 >> (uint)16) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 21)] * (convert_float(((convert_int((((v).s2 >> (uint)20) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 22)] * (convert_float(((convert_int((((v).s2 >> (uint)24) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 23)] * (convert_float(((convert_int((((v).s2 >> (uint)28) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 24)] * (convert_float(((convert_int((((v).s3 >> (uint)0) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 25)] * (convert_float(((convert_int((((v).s3 >> (uint)4) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 26)] * (convert_float(((convert_int((((v).s3 >> (uint)8) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 27)] * (convert_float(((convert_int((((v).s3 >> (uint)12) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 28)] * (convert_float(((convert_int((((v).s3 >> (uint)16) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 29)] * (convert_float(((convert_int((((v).s3 >> (uint)20) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 30)] * (convert_float(((convert_int((((v).s3 >> (uint)24) & (uint)15))) - 8)))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((convert_int(get_group_id(0))) * 32) + 31)] * (convert_float(((convert_int((((v).s3 >> (uint)28) & (uint)15))) - 8)))));
+  b3_y_ptr[(((convert_int(get_group_id(0))) * 64) + (convert_int(get_local_id(0))))] = (_ptr[0] * b2_scales_ptr[(convert_int(get_local_id(0)))]);
+}

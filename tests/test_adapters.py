@@ -1,0 +1,122 @@
+"""Listing and choosing graphics adapters: those of this machine, and others made of what drivers report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgellm import adapters
+from edgellm.adapters import Adapter, AdapterLimits, choose_adapter, list_adapters
+from edgellm.errors import MissingDependencyError, UnsupportedError
+from tests.support import require
+
+LIMITS = AdapterLimits(1 << 31, 1 << 27, 256, 16384, 8, 65535)
+CARD = Adapter("Radeon RX 7800 XT", "wgpu", "Vulkan", "discrete", "radv", 0x1002, True, LIMITS, None, None)
+INSIDE = replace(CARD, name="Intel(R) UHD 770", kind="integrated", vendor_id=0x8086, driver="Mesa", number=1)
+SOFTWARE = replace(CARD, name="llvmpipe (256 bits)", kind="software", vendor_id=0x10005, driver="", number=2)
+
+
+def test_this_machines_adapters() -> None:
+    for module in ("wgpu", "pyopencl"):
+        require(module=module, reason="it lists adapters: pip install 'edgellm[gpu,opencl]'")
+    found = list_adapters()
+    assert [one.number for one in found] == list(range(len(found)))
+    order = [("discrete", "integrated", "other", "software").index(one.kind) for one in found]
+    assert order == sorted(order)
+    for one in found:
+        assert one.name and one.limits.buffer_bytes >= one.limits.binding_bytes >= 128 << 20
+        assert one.limits.threads >= 256 and one.limits.shared_bytes >= 16384
+        assert one.facts()["target"] is None or one.kind != "software"
+
+
+def test_nothing_is_imported_before_somebody_asks() -> None:
+    code = (
+        "import sys, edgellm, edgellm.adapters, edgellm.cli.doctor, edgellm.backends.plan.open\n"
+        "print({'wgpu', 'pyopencl'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_listing_says_nothing_on_the_terminal() -> None:
+    require(module="wgpu", reason="it lists adapters: pip install 'edgellm[gpu]'")
+    code = "from edgellm.adapters import list_adapters; list_adapters()"
+    environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_listing_that_fails_is_an_empty_list(tmp_path: Path) -> None:
+    for name in ("wgpu", "pyopencl"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('no driver')\n")
+    code = "from edgellm.adapters import installed, list_adapters; print(installed(), list_adapters())"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "['wgpu', 'opencl'] []\n", done.stderr
+
+
+@pytest.fixture
+def _both_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "installed", lambda: ["wgpu", "opencl"])
+    monkeypatch.delenv("EDGELLM_ADAPTER", raising=False)
+
+
+@pytest.mark.usefixtures("_both_installed")
+def test_the_best_gpu_is_chosen_and_others_by_name_or_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [CARD, INSIDE, SOFTWARE]
+    assert choose_adapter(every) is CARD
+    assert choose_adapter(every, "1") is INSIDE
+    assert choose_adapter(every, "uhd") is INSIDE
+    monkeypatch.setenv("EDGELLM_ADAPTER", "LLVMpipe")
+    assert choose_adapter(every) is SOFTWARE
+    assert choose_adapter(every, "radeon") is CARD
+    with pytest.raises(
+        UnsupportedError, match=r"called 'arc'; there are 0: Radeon .* 1: Intel.* 2: llvmpipe"
+    ):
+        choose_adapter(every, "arc")
+
+
+@pytest.mark.usefixtures("_both_installed")
+def test_software_is_never_chosen_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnsupportedError, match=r"no GPU was found, only software .*EDGELLM_ADAPTER=llvmpipe"):
+        choose_adapter([SOFTWARE])
+    assert choose_adapter([SOFTWARE], "llvmpipe") is SOFTWARE
+    with pytest.raises(UnsupportedError, match=r"no GPU .* was found; install its driver"):
+        choose_adapter([])
+    monkeypatch.setattr(adapters, "installed", lambda: ["wgpu"])
+    with pytest.raises(UnsupportedError, match=r"pip install 'edgellm\[opencl\]' to look in another way"):
+        choose_adapter([])
+    monkeypatch.setattr(adapters, "installed", list)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'edgellm\[gpu\]'"):
+        choose_adapter([])
+
+
+def test_targets_by_vendor() -> None:
+    assert (CARD.target, INSIDE.target, SOFTWARE.target) == ("amd-gpu", "intel-gpu", None)
+    assert replace(CARD, vendor_id=0x10DE).target == "nvidia-gpu"
+    assert replace(CARD, name="Apple M2 Pro", vendor_id=0).target == "apple-gpu"
+    assert replace(CARD, vendor_id=0x5143).target == "adreno"
+    assert replace(CARD, vendor_id=1).target is None
+
+
+def test_memory_of_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, (vendor, device, total) in enumerate(((0x8086, 0x4680, None), (0x1002, 0x747E, 16 << 30))):
+        folder = tmp_path / f"card{number}" / "device"
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor:#06x}\n")
+        (folder / "device").write_text(f"{device:#06x}\n")
+        if total:
+            (folder / "mem_info_vram_total").write_text(f"{total}\n")
+            (folder / "mem_info_vram_used").write_text(f"{1 << 30}\n")
+    assert adapters._drm_memory(0x1002, 0x747E, tmp_path) == (16 << 30, 15 << 30)
+    assert adapters._drm_memory(0x1002, 1, tmp_path) == (None, None)
+    assert adapters._drm_memory(0x8086, 0x4680, tmp_path) == (None, None)
+    said = "NVIDIA RTX A2000, 12282, 11000\nNVIDIA GeForce RTX 4090, 24564, 24000\n"
+    monkeypatch.setattr(adapters, "run", lambda *command: said)
+    assert adapters._nvidia_memory("NVIDIA GeForce RTX 4090") == (24564 << 20, 24000 << 20)
+    assert adapters._nvidia_memory("NVIDIA H200") == (None, None)
