@@ -29,7 +29,7 @@ _UNNEEDED = [
 ]  # fmt: skip
 _KINDS: dict[Language, str] = {"wgsl": "webgpu", "opencl": "opencl", "metal": "metal"}
 _METAL = {"max_threads_per_block": 256, "max_shared_memory_per_block": 32768, "thread_warp_size": 1}
-_HALF: dict[Language, str] = {"wgsl": r"\bf16\b", "opencl": r"\bhalf\d*\b", "metal": r"\bhalf\d*\b"}
+_HALF: dict[Language, str] = {"wgsl": r"\benable f16;", "opencl": r"\bcl_khr_fp16\b", "metal": r"\bhalf\d*\b"}
 _FORBIDDEN = ("subgroup", "sub_group", "simd_", "simdgroup")
 """Lanes that compute together: their number differs between devices, and generated code does not check it."""
 
@@ -127,18 +127,19 @@ def _check_writes(kernel: GpuKernel, info: dict[str, Any], entry: str) -> None:
 
 def _exact_constants(kernel: GpuKernel, text: str) -> str:
     """The text with its float32 constants written with nine digits: seven do not name every number."""
-    exact: dict[str, str] = {}
+    values: list[np.float32] = []
 
     def visit(node: Any) -> None:
-        if str(node.ty) != "float32":
-            return
-        value = np.float32(abs(node.value))
+        if str(node.ty) == "float32":
+            values.append(np.float32(abs(node.value)))
+
+    structural_walk(kernel.function.body, (FloatImm, visit))
+    exact: dict[str, str] = {}
+    for value in values:
         short = f"{value:e}"
         longer = short if np.float32(short) == value else f"{value:.8e}"
         if exact.setdefault(short, longer) != longer:
             raise ExportError(f"{kernel.name}: two constants are both written {short}")
-
-    structural_walk(kernel.function.body, (FloatImm, visit))
     for short, longer in exact.items():
         text = re.sub(rf"(?<![\w.]){re.escape(short)}(?=f)", longer, text)
     return text

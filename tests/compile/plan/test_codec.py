@@ -222,8 +222,10 @@ def test_the_example_of_the_documentation() -> None:
     shown = decode_plan(data, "docs/plan.md")
     assert encode_plan(shown) == data
     step = {"n": 5}
-    grids = [[evaluate(one, step) for one in kernel.grid] for kernel in shown.kernels]
-    assert grids == [[2, 5, 1], [1, 1, 1]]
+    assert [[evaluate(one, step) for one in kernel.grid] for kernel in shown.kernels] == [
+        [2, 5, 1],
+        [1, 1, 1],
+    ]
 
 
 def test_schema_file_is_in_step() -> None:

@@ -1,12 +1,13 @@
 """A host for Metal and OpenCL texts without a device: a C++ compiler makes a library of them.
 
-Slow, and only for tests: what it shows is that a text computes what it should, also in fp16, and that a plan says all
-that a host needs.
+Slow, and only for tests: what it shows is that a text computes what it should, also in fp16, and that a plan
+says all that a host needs.
 """
 
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -33,7 +34,17 @@ def check_metal(folder: Path) -> None:
         AssertionError: with what the compiler said.
     """
     for path in sorted(folder.glob("*.metal")):
-        command = [sys.executable, "-m", "ziglang", "clang", "-cc1", "-triple", "arm64-apple-ios16.0", "-x", "c++"]
+        command = [
+            sys.executable,
+            "-m",
+            "ziglang",
+            "clang",
+            "-cc1",
+            "-triple",
+            "arm64-apple-ios16.0",
+            "-x",
+            "c++",
+        ]
         options = ["-std=c++17", "-fsyntax-only", "-Wno-unknown-attributes", "-Werror", f"-I{HERE}"]
         _run([*command, *options, str(path)])
 
@@ -42,7 +53,12 @@ class TextHost:
     """See `edgellm.backends.plan.host.Host`."""
 
     def __init__(
-        self, plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int], work: Path
+        self,
+        plan: Plan,
+        sources: Mapping[str, str],
+        weights: MappedWeights,
+        sizes: Mapping[str, int],
+        work: Path,
     ) -> None:
         """Compile into the folder `work`."""
         self._plan = plan
@@ -96,6 +112,8 @@ def _compile(plan: Plan, sources: Mapping[str, str], work: Path) -> ctypes.CDLL:
     suffix = _TEXTS[plan.language]
     lines = ["#define RUN", '#include "opencl.h"' if suffix == ".cl" else "#include <metal_stdlib>"]
     for name, text in sources.items():
+        # OpenCL's (float4)(a, b, c, d) would be something else in C++.
+        text = re.sub(r"\(((?:half|float|int|uint)[248])\)\(", r"\1(", text)
         (work / name).write_text(text)
         lines.append(f'#include "{work / name}"')
     for kernel in plan.kernels:

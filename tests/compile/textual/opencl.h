@@ -1,4 +1,6 @@
 // What generated kernels use of OpenCL C, for a C++ compiler; see metal_stdlib.
+//
+// `select` takes an int beside 32-bit numbers only, as in OpenCL, where half needs a short.
 #pragma once
 
 #include "run.h"
@@ -22,6 +24,12 @@ template <typename T> inline half convert_half(T x) { return (half)x; }
 template <typename T> inline float as_float(T x) { return __builtin_bit_cast(float, x); }
 template <typename T> inline int as_int(T x) { return __builtin_bit_cast(int, x); }
 template <typename T> inline uint as_uint(T x) { return __builtin_bit_cast(uint, x); }
+
+#define SELECT(T) inline T select(T if_false, T if_true, int which) { return which ? if_true : if_false; }
+SELECT(int)
+SELECT(uint)
+SELECT(float)
+#undef SELECT
 
 #define FUNCTIONS(T) \
   inline T min(T a, T b) { return b < a ? b : a; } \
