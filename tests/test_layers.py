@@ -15,12 +15,15 @@ MAY_IMPORT = {
     "units": set(),
     "resources": set(),
     "machine": {"errors", "units"},
+    "adapters": {"errors", "units", "machine"},
     "bundle": {"errors", "units", "text"},
     "text": {"errors", "units", "bundle"},
     "quantize": {"errors", "units"},
     "checkpoint": {"errors", "units", "resources", "bundle", "text", "quantize"},
     "compile": {"errors", "units", "bundle", "quantize"},
-    "backends": {"errors", "units", "machine", "resources", "bundle", "text", "quantize", "compile"},
+    "backends": {
+        *("errors", "units", "machine", "adapters", "resources", "bundle", "text", "quantize", "compile")
+    },
     "engine": {"errors", "units", "bundle", "text", "backends"},
     "server": {"errors", "units", "bundle", "text", "backends", "engine"},
     "evaluation": {"errors", "bundle", "text", "checkpoint", "backends", "builder"},

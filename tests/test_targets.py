@@ -78,12 +78,21 @@ def test_a_backend_that_is_not_installed_is_passed_over(monkeypatch: pytest.Monk
     assert pick(target, LLAMA, 512).backend == "tvm"
 
 
-@pytest.mark.parametrize("name", [n for n, t in load_targets().items() if t.kind != "cpu"])
+@pytest.mark.parametrize("name", [n for n, t in load_targets().items() if not t.buildable])
 def test_targets_without_a_backend_in_this_version(name: str) -> None:
     message = refusal(name)
-    if any(backend.exists for backend in get_target(name).backends):
-        pytest.fail("this target can be built by now: test its pick instead")
     assert "tvm" in message and "arm64" in message and "x86-64" in message
+
+
+@pytest.mark.parametrize("name", ["intel-gpu", "amd-gpu", "nvidia-gpu", "apple-gpu"])
+def test_gpu_targets_say_their_programs_and_limits(name: str) -> None:
+    device = get_target(name).device
+    assert device is not None and {"wgsl-fp16", "wgsl-fp32"} <= set(device.programs)
+    chosen = pick(get_target(name), LLAMA, 512)
+    assert (chosen.backend, chosen.quant) == ("tvm", "int4")
+    odd = msgspec.structs.replace(LLAMA, hidden_size=LLAMA.hidden_size + 8)
+    with pytest.raises(UnsupportedError, match="hidden_size"):
+        pick(get_target(name), odd, 512)
 
 
 def test_refusals_say_what_works() -> None:

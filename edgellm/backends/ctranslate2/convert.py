@@ -26,8 +26,8 @@ from edgellm.backends.ctranslate2.model_file import StreamedSpec
 from edgellm.backends.ctranslate2.variables import Block, Matrix, Scales
 from edgellm.backends.ctranslate2.vocabulary import distinct_tokens
 from edgellm.backends.ctranslate2.window import active_window
-from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.bundle.model_config import ModelConfig, Rope
+from edgellm.compile.rotary import attention_factor, frequencies
 
 if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from edgellm.backends.executor import ExecutorLimits, Float32s, StepInput
 from edgellm.backends.memory import MemoryPlan
-from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.backends.tvm.isa import pick_isa
 from edgellm.backends.tvm.items import items, slots
 from edgellm.backends.tvm.system import check_system
 from edgellm.backends.tvm.weights import INDEX_NAME, WEIGHTS_NAME, map_weights, read_index
 from edgellm.bundle.model_config import ModelConfig, Rope
 from edgellm.compile.heads import BLOCK_SIZE, CacheType, heads_of
+from edgellm.compile.rotary import attention_factor, frequencies
 from edgellm.errors import BundleError, ExecutorError
 
 _ALIGNMENT = 64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.gpu.export import export
 from edgellm.compile.gpu.graph import lower
@@ -12,6 +11,7 @@ from edgellm.compile.plan.assemble import assemble
 from edgellm.compile.plan.codec import encode_plan
 from edgellm.compile.plan.limits import DeviceLimits
 from edgellm.compile.plan.plan import PLAN_NAME, Arithmetic, Language, Plan, Rotary
+from edgellm.compile.rotary import attention_factor, frequencies
 
 MAX_STEP_TOKENS = 256
 MAX_LOGITS_ROWS = 64

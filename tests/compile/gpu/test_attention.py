@@ -40,8 +40,8 @@ def expected(q: Floats, keys: Floats, values: Floats, tokens, tables, window: in
 def attend(device, heads: Heads, window, tokens, tables, rng, *, parts: int, together: int, result="float32"):
     """What the kernels give and what they should."""
     n = len(tokens)
-    keys = normal(rng, BLOCKS, heads.kv_heads, heads.dim, 16).astype(heads.cache)
-    values = normal(rng, BLOCKS, heads.kv_heads, 16, heads.dim).astype(heads.cache)
+    keys = normal(rng, BLOCKS, heads.kv_heads, heads.dim, 16).astype(heads.dtype)
+    values = normal(rng, BLOCKS, heads.kv_heads, 16, heads.dim).astype(heads.dtype)
     q = normal(rng, n, heads.heads, heads.dim) * heads.dim**-0.5
     y = np.zeros_like(q, result)
     kernel = attention(heads, "attention", window=window, tokens=together, parts=parts, result=result)

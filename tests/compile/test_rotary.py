@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgellm.backends.rotary import attention_factor, frequencies
 from edgellm.bundle.model_config import Rope, RopeScaling
+from edgellm.compile.rotary import attention_factor, frequencies
 
 PLAIN = 10_000.0 ** -(np.arange(0, 64, 2) / 64)
 
