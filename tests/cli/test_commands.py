@@ -57,7 +57,8 @@ def test_build_for_programs(checkpoint_dir: Path, tmp_path: Path) -> None:
 
 
 def test_build_for_people(checkpoint_dir: Path, tmp_path: Path) -> None:
-    done = edgellm("build", checkpoint_dir, "--backend", "ctranslate2", "--out", tmp_path / "my bundle")
+    options = ("--backend", "ctranslate2", "--context", "64", "--out", tmp_path / "my bundle")
+    done = edgellm("build", checkpoint_dir, *options)
     assert done.returncode == 0
     assert "ctranslate2 was asked for" in done.stdout and str(tmp_path / "my bundle") in done.stdout
     assert done.stderr == f"Next: edgellm chat '{tmp_path}/my bundle'\n", "no progress where no terminal is"
