@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ import pytest
 import edgellm
 from tests.make_checkpoints import make_checkpoint
 from tests.support import require
+
+# An executor loads TVM without its compiler, for good, and tests of the compiler come in the same process: so
+# all of it is loaded first. That executors need no compiler is tested in processes of their own.
+with suppress(ImportError):
+    import tvm  # noqa: F401
 
 
 @pytest.fixture(scope="session", autouse=True)
