@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +63,7 @@ class TvmExecutor:
         check_system(library)
         tvm = _import_runtime(threads)
         try:
-            machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+            machine = tvm.runtime.vm.VirtualMachine(_load(tvm, library), tvm.cpu())
             self._forward = machine[f"forward_{cache}"]
         except Exception as error:
             raise BundleError(f"TVM cannot load {library}: {error}; build the bundle again") from None
@@ -121,6 +123,24 @@ class TvmExecutor:
         self._packs = []
         self._arrays = ([], [], [])
         self._forward = self._machine = None
+
+
+_loaded: dict[Path, tuple[int, int, int]] = {}
+"""Libraries that this process has loaded: the file that stood at the path then."""
+
+
+def _load(tvm: Any, library: Path) -> Any:
+    """Load a library. The system's loader knows libraries by their paths, and would give a process that has
+    built its bundle anew the old one again: such a file is loaded by another name.
+    """
+    path, found = library.resolve(), library.stat()
+    file = (found.st_dev, found.st_ino, found.st_mtime_ns)
+    if _loaded.setdefault(path, file) == file:
+        return tvm.runtime.load_module(str(path))
+    with tempfile.TemporaryDirectory(prefix="edgellm-", ignore_cleanup_errors=True) as folder:
+        other = Path(folder) / library.name
+        shutil.copyfile(path, other)
+        return tvm.runtime.load_module(str(other))
 
 
 def _import_runtime(threads: int) -> Any:

@@ -149,3 +149,11 @@ def test_a_build_killed_while_it_compiles_leaves_nothing_behind(
 
 def _children(process: int) -> list[str]:
     return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def test_a_bundle_built_anew_is_what_runs(checkpoint_dir: Path, tmp_path: Path) -> None:
+    """In the same process, at the same place: the code of another quantization has other functions."""
+    for quant in ("int8", "fp32", "int8"):
+        edgellm.build(checkpoint_dir, "native", backend="tvm", quant=quant, out=tmp_path / "b", force=True)
+        with edgellm.Engine(tmp_path / "b") as engine:
+            assert len(engine.generate(["hello"], max_tokens=3, ignore_eos=True)[0].token_ids) == 3
