@@ -26,7 +26,8 @@ from edgellm.compile.kernels.matmul import MatmulShape, matmul, matmul_gated
 from edgellm.compile.kernels.norm import add_norm, convert, norm
 from edgellm.compile.kernels.rope import rotate_and_append
 from edgellm.compile.parameters import mlp_width, parameters
-from edgellm.quantize.cpu_layout import BITS, padded, run_inputs
+from edgellm.quantize.cpu_layout import run_inputs
+from edgellm.quantize.formats import BITS, padded
 
 Var = Any
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.quantize.cpu_layout import BLOCK, GROUP, packed_bytes, padded
+from edgellm.quantize.cpu_layout import BLOCK, packed_bytes
+from edgellm.quantize.formats import GROUP, padded
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.quantize.formats import GROUP, ZERO, as_floats, padded
+
 BLOCK = 16
-GROUP = 32
 RUN = 64
 """Inputs of a run of quantized weights."""
-BITS = {"int4": 4, "int8": 8, "fp16": 16, "fp32": 32}
-"""Of a weight, by the name of the quantization."""
 _FLOAT_RUN = 16
-_LARGEST_HALF = float(np.finfo(np.float16).max)
-ZERO = {4: 8, 8: 128}
-"""What is added to codes of so many bits to make them unsigned."""
-
-
-def padded(count: int, multiple: int) -> int:
-    """`count` rounded up to a multiple."""
-    return -(-count // multiple) * multiple
 
 
 def run_inputs(bits: int) -> int:
@@ -94,8 +85,6 @@ def pack_floats(weight: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
     outputs, inputs = weight.shape
     rows, columns = padded(outputs, BLOCK), padded(inputs, _FLOAT_RUN)
     weight = np.pad(weight, ((0, rows - outputs), (0, columns - inputs)))
-    if bits == 16:
-        weight = np.clip(weight, -_LARGEST_HALF, _LARGEST_HALF)
     blocks, runs = rows // BLOCK, columns // _FLOAT_RUN
-    lines = weight.reshape(blocks, BLOCK, runs, _FLOAT_RUN).transpose(0, 2, 3, 1)
-    return lines.astype(f"float{bits}", order="C").view(np.uint8).reshape(blocks, runs, -1)
+    lines = as_floats(weight, bits).reshape(blocks, BLOCK, runs, _FLOAT_RUN).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(lines).view(np.uint8).reshape(blocks, runs, -1)

@@ -14,16 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.quantize.formats import GROUP, ZERO, as_floats, padded
+
 OUTPUTS = 64
-GROUP = 32
-BITS = {"int4": 4, "int8": 8, "fp16": 16, "fp32": 32}
-ZERO = {4: 8, 8: 128}
-_LARGEST_HALF = float(np.finfo(np.float16).max)
-
-
-def padded(count: int, multiple: int) -> int:
-    """`count` rounded up to a multiple."""
-    return -(-count // multiple) * multiple
 
 
 def piece_inputs(bits: int) -> int:
@@ -52,9 +45,7 @@ def pack_floats(weight: NDArray[np.float32], bits: int) -> NDArray[np.uint32]:
     """float32[o, i] in fp16 (magnitudes beyond its range are held at its largest) or fp32, as
     uint32[pieces, outputs, 4].
     """
-    if bits == 16:
-        weight = np.clip(weight, -_LARGEST_HALF, _LARGEST_HALF)
-    values = _padded(weight.astype(f"float{bits}"), 0)
+    values = _padded(as_floats(weight, bits), 0)
     words = values.view(np.uint32).reshape(len(values), -1, 4)
     return np.ascontiguousarray(words.transpose(1, 0, 2))
 

@@ -16,15 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.quantize.formats import GROUP, LARGEST_HALF
+
 Int8s = NDArray[np.int8]
 Float16s = NDArray[np.float16]
 Float32s = NDArray[np.float32]
 
-GROUP = 32
 # Divisors of the largest entry that are tried, besides 8: the group's range in steps.
 _STEPS = (8.0, 7.75, 7.5, 7.25, 7.0, 8.4, 8.9)
 _CHUNK = 1 << 19
-_LARGEST = float(np.finfo(np.float16).max)
 
 
 def quantize(weight: Float32s, *, search: bool = True, threads: int = 2) -> tuple[Int8s, Float16s]:
@@ -88,7 +88,7 @@ def _quantize_groups(groups: Float32s, codes: Int8s, scales: Float16s, steps: tu
 
 def _as_fp16(scale: Float32s) -> Float32s:
     """The scale that will be stored, as float32: error is measured with it."""
-    stored: Float32s = np.clip(scale, -_LARGEST, _LARGEST).astype(np.float16).astype(np.float32)
+    stored: Float32s = np.clip(scale, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).astype(np.float32)
     return stored
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.quantize.formats import GROUP, LARGEST_HALF
+
 Int8s = NDArray[np.int8]
 Float32s = NDArray[np.float32]
 
@@ -40,9 +42,6 @@ def dequantize_rows(values: Int8s, scales: Float32s) -> Float32s:
     return np.divide(values, scales[:, None], dtype=np.float32)
 
 
-GROUP = 32
-
-
 def quantize_groups(weight: Float32s) -> tuple[Int8s, NDArray[np.float16]]:
     """Quantize with one fp16 scale for every 32 neighbours of a row; value ≈ code * scale.
 
@@ -54,7 +53,7 @@ def quantize_groups(weight: Float32s) -> tuple[Int8s, NDArray[np.float16]]:
     """
     groups = weight.reshape(-1, GROUP)
     largest = np.maximum(groups.max(axis=1), -groups.min(axis=1))
-    scales = np.minimum(largest / LEVELS, np.finfo(np.float16).max).astype(np.float16)
+    scales = np.minimum(largest / LEVELS, LARGEST_HALF).astype(np.float16)
     stored = scales.astype(np.float32)
     inverse = np.divide(np.float32(1), stored, out=np.zeros_like(stored), where=stored != 0)
     scaled = groups * inverse[:, None]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgellm.compile.isa import Isa
-from edgellm.quantize.cpu_layout import ZERO, pack, pack_floats
+from edgellm.quantize.cpu_layout import pack, pack_floats
+from edgellm.quantize.formats import ZERO
 from tests.compile.kernels import HERE, activations, compiled, dequantized, quantized, random_weights, tensors
 
 FLOATS = {16: np.float16, 32: np.float32}

@@ -18,7 +18,8 @@ from edgellm.compile.job import Job, kernel_config
 from edgellm.compile.parameters import Parameter, is_norm, parameters
 from edgellm.machine import system_name
 from edgellm.quantize import int4, int8
-from edgellm.quantize.cpu_layout import BITS, BLOCK, ZERO, pack, pack_floats, padded, run_inputs
+from edgellm.quantize.cpu_layout import BLOCK, pack, pack_floats, run_inputs
+from edgellm.quantize.formats import BITS, ZERO, padded
 
 if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint

@@ -56,7 +56,7 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
     from edgellm.backends.plan.weights import write_weights
     from edgellm.backends.tvm.gpu_weights import make
     from edgellm.compile.gpu.job import Request
-    from edgellm.quantize.gpu_layout import BITS
+    from edgellm.quantize.formats import BITS
 
     config = checkpoint.config
     waiting = [

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from edgellm.compile.gpu.parameters import Parameter, array_names, parameters, splits
 from edgellm.quantize import int4, int8
-from edgellm.quantize.gpu_layout import ZERO, pack, pack_floats, pack_scales
+from edgellm.quantize.formats import ZERO
+from edgellm.quantize.gpu_layout import pack, pack_floats, pack_scales
 
 if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint

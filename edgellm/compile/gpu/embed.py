@@ -7,7 +7,7 @@ from tvm.tirx.script.builder import ir as T
 from edgellm.compile.gpu.kernel import GpuKernel, KernelBuilder, bind, store
 from edgellm.compile.gpu.tokens import FIELDS, ID
 from edgellm.compile.gpu.weights import Matrix
-from edgellm.quantize.gpu_layout import GROUP
+from edgellm.quantize.formats import GROUP
 
 THREADS = 32
 

@@ -22,7 +22,7 @@ from edgellm.compile.gpu.kernel import (
 )
 from edgellm.compile.gpu.product import TILE, Ending, Product
 from edgellm.compile.gpu.weights import PART, Matrix
-from edgellm.quantize.gpu_layout import GROUP
+from edgellm.quantize.formats import GROUP
 
 _ACROSS = 16
 """Threads along the outputs."""

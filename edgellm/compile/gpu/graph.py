@@ -32,7 +32,8 @@ from edgellm.compile.heads import CacheType, heads_of
 from edgellm.compile.plan.builder import KernelTable, RoutineBuilder, Slots, Value
 from edgellm.compile.plan.limits import DeviceLimits
 from edgellm.compile.plan.plan import Arithmetic, Buffer, Dtype, Routine
-from edgellm.quantize.gpu_layout import BITS, GROUP, OUTPUTS, padded
+from edgellm.quantize.formats import BITS, GROUP, padded
+from edgellm.quantize.gpu_layout import OUTPUTS
 
 
 @dataclass(frozen=True)

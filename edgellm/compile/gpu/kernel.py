@@ -16,6 +16,7 @@ from tvm.tirx import Shuffle, Var
 from tvm.tirx.script.builder import ir as T
 
 from edgellm.compile.plan.sizes import Expr
+from edgellm.quantize.formats import LARGEST_HALF
 
 Value = Any
 Buffer = Any
@@ -198,7 +199,7 @@ def narrow(value: Value, dtype: str) -> Value:
     """float32 as float32, or as float16 within its range."""
     if dtype == "float32":
         return value
-    return T.cast(T.min(T.max(value, T.float32(-65504)), T.float32(65504)), "float16")
+    return T.cast(T.min(T.max(value, T.float32(-LARGEST_HALF)), T.float32(LARGEST_HALF)), "float16")
 
 
 def half_bits(word: Value, high: Value | bool) -> Value:

@@ -26,7 +26,7 @@ from edgellm.compile.gpu.kernel import (
 )
 from edgellm.compile.gpu.product import TILE, Ending, Product
 from edgellm.compile.gpu.weights import Matrix, Weights
-from edgellm.quantize.gpu_layout import GROUP
+from edgellm.quantize.formats import GROUP
 
 _PARTS = 16
 """Partial sums of squares that are left for each thread to add up."""

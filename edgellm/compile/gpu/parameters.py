@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.quantize.gpu_layout import GROUP, OUTPUTS, ZERO, padded
+from edgellm.quantize.formats import GROUP, ZERO, padded
+from edgellm.quantize.gpu_layout import OUTPUTS
 
 
 @dataclass(frozen=True)

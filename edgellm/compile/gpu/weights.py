@@ -5,7 +5,8 @@ from __future__ import annotations
 from tvm.tirx.script.builder import ir as T
 
 from edgellm.compile.gpu.kernel import KernelBuilder, Value, bind, floats, half_bits, lane
-from edgellm.quantize.gpu_layout import GROUP, ZERO, piece_inputs
+from edgellm.quantize.formats import GROUP, ZERO
+from edgellm.quantize.gpu_layout import piece_inputs
 
 PART = 8
 """Inputs that `Matrix.part` reads."""

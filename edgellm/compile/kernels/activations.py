@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from edgellm.compile.kernels.quantize import quantize_group
 from edgellm.compile.kernels.vector import Buffer, Kernel, Value, bind, store
-from edgellm.quantize.cpu_layout import GROUP, RUN, ZERO, padded
+from edgellm.quantize.cpu_layout import RUN
+from edgellm.quantize.formats import GROUP, ZERO, padded
 
 
 class Activations(Protocol):

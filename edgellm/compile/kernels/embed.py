@@ -9,7 +9,8 @@ from tvm.tirx.script.builder import ir as T
 from edgellm.compile.kernels.matmul import MatmulShape
 from edgellm.compile.kernels.norm import for_rows
 from edgellm.compile.kernels.vector import Buffer, Kernel, Value, bind, flat, load, store
-from edgellm.quantize.cpu_layout import BLOCK, GROUP, ZERO, run_inputs
+from edgellm.quantize.cpu_layout import BLOCK, run_inputs
+from edgellm.quantize.formats import GROUP, ZERO
 
 
 def embed(shape: MatmulShape, width: int, name: str, *, factor: float) -> Any:

@@ -42,7 +42,8 @@ from edgellm.compile.kernels.vector import (
     store,
     to_float,
 )
-from edgellm.quantize.cpu_layout import BLOCK, GROUP, ZERO, run_bytes, run_inputs
+from edgellm.quantize.cpu_layout import BLOCK, run_bytes, run_inputs
+from edgellm.quantize.formats import GROUP, ZERO
 
 Emit = Callable[[int, int, Value, Value], None]
 _FEW = 16

@@ -34,7 +34,8 @@ from edgellm.compile.kernels.vector import (
     registers,
     to_float,
 )
-from edgellm.quantize.cpu_layout import BLOCK, GROUP, RUN, run_bytes
+from edgellm.quantize.cpu_layout import BLOCK, RUN, run_bytes
+from edgellm.quantize.formats import GROUP
 
 LANES = 4
 """Outputs in a register, which are a part of a block."""

@@ -23,7 +23,7 @@ from edgellm.compile.kernels.vector import (
     registers,
     store,
 )
-from edgellm.quantize.cpu_layout import GROUP
+from edgellm.quantize.formats import GROUP
 
 _FEW = 4
 """Rows that one thread handles sooner than others could be woken."""

@@ -15,7 +15,8 @@ from edgellm.compile.kernels.vector import (
     reduce_max,
     store,
 )
-from edgellm.quantize.cpu_layout import GROUP, RUN, padded
+from edgellm.quantize.cpu_layout import RUN
+from edgellm.quantize.formats import GROUP, padded
 
 
 def quantize_group(

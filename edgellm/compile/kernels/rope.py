@@ -25,8 +25,7 @@ from edgellm.compile.kernels.vector import (
     registers,
     store,
 )
-
-_LARGEST_HALF = 65504.0
+from edgellm.quantize.formats import LARGEST_HALF
 
 
 def rotate_and_append(
@@ -155,6 +154,6 @@ def _encoder(
 
 def _half(value: Value, lanes: int) -> Value:
     """fp16, held within its range: an infinity in the cache would spoil sums that it has no part in."""
-    limit = fill(_LARGEST_HALF, lanes)
+    limit = fill(LARGEST_HALF, lanes)
     bounded = bind(T.max(T.min(value, limit), bind(-limit)))
     return bind(T.cast(bounded, f"float16x{lanes}" if lanes > 1 else "float16"))

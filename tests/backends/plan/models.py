@@ -18,7 +18,7 @@ from edgellm.bundle.manifest import MemoryFacts
 from edgellm.checkpoint import Checkpoint
 from edgellm.compile.gpu.program import write_program
 from edgellm.compile.plan.limits import DeviceLimits
-from edgellm.quantize.gpu_layout import BITS
+from edgellm.quantize.formats import BITS
 from tests.golden.cases import CASES, CONTEXT, golden
 from tests.support import require
 

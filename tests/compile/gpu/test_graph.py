@@ -11,7 +11,8 @@ from edgellm.compile.gpu.graph import Graph, lower
 from edgellm.compile.gpu.parameters import parameters, splits
 from edgellm.compile.plan.limits import DeviceLimits
 from edgellm.errors import UnsupportedError
-from edgellm.quantize.gpu_layout import BITS, OUTPUTS
+from edgellm.quantize.formats import BITS
+from edgellm.quantize.gpu_layout import OUTPUTS
 
 
 def config(

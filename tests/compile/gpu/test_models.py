@@ -15,7 +15,7 @@ from edgellm.compile.gpu import graph
 from edgellm.compile.gpu.program import write_program
 from edgellm.compile.gpu.top import TOP
 from edgellm.compile.plan.limits import DeviceLimits
-from edgellm.quantize.gpu_layout import BITS
+from edgellm.quantize.formats import BITS
 from tests.backends.plan.models import adapter_number, checkpoint, executor, open_program
 from tests.backends.tvm.models import Sequences
 from tests.compile.gpu.runner import Runner
