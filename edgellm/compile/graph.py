@@ -5,7 +5,8 @@
         -> logits float32[r, padded vocabulary]
 
 Every family is this graph with other switches of `ModelConfig`, every quantization is it with activations in
-another form. The kernels write keys and values into the cache as they go; everything else is a value.
+another form. Kernels write into tensors that are made once in a step, one set for each kind of result: what a
+layer leaves there is used up before the next layer writes it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class _Graph:
         self.builder, self._kernels = builder, kernels
         self.config, self.isa, self.bits, self.cache_type = config, isa, bits, cache
         self.form = activations_for(bits)
+        self._tensors: dict[str, list[Var]] = {}
         self.n, self.r, self.t, self.b, self.m, self.blocks, self.context = (
             tvm.tirx.Var(name, "int64") for name in ("n", "r", "t", "b", "m", "blocks", "context")
         )
@@ -121,10 +123,11 @@ class _Graph:
     def _embed(self) -> Var:
         c = self.config
         shape = self._shape(padded(c.vocab_size, 16), c.hidden_size)
-        return self._call(
+        [x] = self._call(
             "embed", lambda name: embed(shape, c.hidden_size, name, factor=c.embedding_scale),
             [self.inputs["ids"], self.weights["embed"]], self._floats(c.hidden_size),
         )  # fmt: skip
+        return x
 
     def _attention(self, x: Var, layer: int) -> Var:
         c, isa, heads = self.config, self.isa, self._heads(layer)
@@ -138,7 +141,7 @@ class _Graph:
         local = slides and c.local_rope is not None
         scale = c.attention_scale if c.attention_scale is not None else c.head_dim**-0.5
         norms = [self._weight(layer, "q_norm"), self._weight(layer, "k_norm")] if c.qk_norm else []
-        q = self._call(
+        [q] = self._call(
             f"rope{heads.rotary_dim}{'_local' if local else ''}_{heads.cache}",
             lambda name: rotate_and_append(
                 isa, heads, name, scale=scale, norm_eps=c.norm_eps if c.qk_norm else None
@@ -184,10 +187,11 @@ class _Graph:
         if not c.post_norms:
             return self._matmul(name, h, weight, c.hidden_size, inputs, bias=bias, residual=x)
         y = self._matmul(name, h, weight, c.hidden_size, inputs, bias=bias)
-        return self._call(
+        [x] = self._call(
             "add_norm", lambda name: add_norm(self.isa, c.hidden_size, name, eps=c.norm_eps),
-            [y, x, self._weight(layer, norm)], self._floats(c.hidden_size),
+            [y, x, self._weight(layer, norm)], self._floats(c.hidden_size), into=norm,
         )  # fmt: skip
+        return x
 
     def _norm(self, x: Var, weight: str) -> list[Var]:
         c = self.config
@@ -202,17 +206,31 @@ class _Graph:
     ) -> Var:  # fmt: skip
         shape = self._shape(outputs, inputs)
         more = [one for one in (bias, residual) if one is not None]
-        return self._call(
+        [y] = self._call(
             name,
             lambda name: matmul(self.isa, shape, name, residual=residual is not None, bias=bias is not None),
             [*x, weight, *more], self._floats(outputs, rows),
         )  # fmt: skip
+        return y
 
-    def _call(self, name: str, make: Callable[[str], Any], arguments: list[Var], result: Any) -> Var:
-        """Call the kernel `name`, made the first time."""
+    def _call(
+        self, name: str, make: Callable[[str], Any], arguments: list[Var], *results: Any, into: str = ""
+    ) -> list[Var]:
+        """Call the kernel `name`, made the first time, for results of these types.
+
+        Args:
+            into: the kind of result, where it is not the kernel's own.
+        """
         if name not in self._kernels:
             self._kernels[name] = self.builder.add_func(make(name), name)
-        return self.builder.emit(relax.call_tir(self._kernels[name], arguments, result))
+        kind = into or name
+        if kind not in self._tensors:
+            self._tensors[kind] = [
+                self.builder.emit(relax.op.builtin.alloc_tensor(one.shape, str(one.dtype), 0))
+                for one in results
+            ]
+        self.builder.emit(relax.Call(self._kernels[name], [*arguments, *self._tensors[kind]]))
+        return self._tensors[kind]
 
     def _activations(
         self, name: str, make: Callable[[str], Any], arguments: list[Var], width: int, *,
@@ -220,11 +238,9 @@ class _Graph:
     ) -> list[Var]:  # fmt: skip
         """Call a kernel whose result are rows of activations."""
         arrays = (form or self.form).arrays(self.n if rows is None else rows, width)
-        types = [relax.TensorType(shape, dtype) for _, shape, dtype in arrays]
-        if len(types) == 1:
-            return [self._call(name, make, arguments, types[0])]
-        value = self._call(name, make, arguments, types)
-        return [self.builder.emit(relax.TupleGetItem(value, i)) for i in range(len(types))]
+        return self._call(
+            name, make, arguments, *(relax.TensorType(shape, dtype) for _, shape, dtype in arrays)
+        )
 
     def _floats(self, width: int, rows: Var | None = None) -> Any:
         return relax.TensorType((self.n if rows is None else rows, width), "float32")

@@ -23,8 +23,8 @@ class Isa:
         triple, cpu, features: LLVM's names.
         bits: width of a vector register.
         dot: how int8 products are summed, see `kernels.dot` and, for Arm, `kernels.neon_tile`.
-        rows: rows of activations in one tile of a matrix product.
-        blocks: blocks of 16 outputs in such a tile.
+        rows, blocks: rows of activations and blocks of 16 outputs in one tile of a matrix product.
+        few_rows: rows of a tile of one block of quantized weights, when all rows are few.
         vectors: sums of a tile that fit into registers beside what else it needs.
     """
 
@@ -36,6 +36,7 @@ class Isa:
     dot: DotKind
     rows: int
     blocks: int
+    few_rows: int
     vectors: int
 
     @property
@@ -57,17 +58,17 @@ X86_64 = (
     Isa(
         "avx512vnni", _X86, "icelake-server",
         ("+avx512f", "+avx512bw", "+avx512vl", "+avx512dq", "+avx512vnni", "-prefer-256-bit"), 512, "vnni",
-        6, 2, 12,
+        6, 2, 8, 12,
     ),
-    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 8),
-    Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4),
+    Isa("avxvnni", _X86, "x86-64-v3", (*_V3, "+avxvnni"), 256, "vnni", 4, 1, 4, 8),
+    Isa("avx2", _X86, "x86-64-v3", _V3, 256, "maddubs", 4, 1, 4, 4),
 )  # fmt: skip
 _ARM = "aarch64-unknown-linux-gnu"
 _V82 = ("+neon", "+dotprod", "+fullfp16")
 ARM64 = (
-    Isa("i8mm", _ARM, "generic", (*_V82, "+i8mm"), 128, "i8mm", 8, 1, 16),
-    Isa("dotprod", _ARM, "generic", _V82, 128, "sdot", 6, 1, 12),
-    Isa("neon", _ARM, "generic", ("+neon",), 128, "smull", 4, 1, 8),
+    Isa("i8mm", _ARM, "generic", (*_V82, "+i8mm"), 128, "i8mm", 8, 1, 8, 16),
+    Isa("dotprod", _ARM, "generic", _V82, 128, "sdot", 6, 1, 6, 12),
+    Isa("neon", _ARM, "generic", ("+neon",), 128, "smull", 4, 1, 4, 8),
 )
 ISAS = {"x86-64": X86_64, "arm64": ARM64}
 _TRIPLES = {

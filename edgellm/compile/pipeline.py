@@ -15,13 +15,9 @@ from edgellm.compile.isa import Isa
 from edgellm.errors import EdgeLLMError
 
 PHASES: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
-    ("calls", lambda: [
-        relax.transform.ToNonDataflow(), relax.transform.RemovePurityChecking(),
-        relax.transform.CallTIRRewrite(),
-    ]),
     ("memory", lambda: [
-        relax.transform.StaticPlanBlockMemory(), relax.transform.LowerAllocTensor(),
-        relax.transform.KillAfterLastUse(),
+        relax.transform.RemovePurityChecking(), relax.transform.StaticPlanBlockMemory(),
+        relax.transform.LowerAllocTensor(),
     ]),
     ("runtime", lambda: [
         relax.transform.LowerRuntimeBuiltin(), relax.transform.ComputePrimValue(),

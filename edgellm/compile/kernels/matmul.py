@@ -46,8 +46,8 @@ from edgellm.quantize.cpu_layout import BLOCK, run_bytes, run_inputs
 from edgellm.quantize.formats import GROUP, ZERO
 
 Emit = Callable[[int, int, Value, Value], None]
-_FEW = 16
-"""Rows up to which memory, not arithmetic, decides."""
+_FEW = 48
+"""Rows up to which reading weights in one stream is faster than using each twice."""
 _STRAIGHT = 2
 """Vectors of a block up to which activations are straight-line code; more of it takes seconds to compile."""
 
@@ -109,24 +109,28 @@ class Tile:
         for total in sums.values():
             total.value = fill(0.0, lanes)
         base = bind(block * (runs * shape.run_bytes))
+        blocks = list(dict.fromkeys(b for b, _ in places))
+        # Line by line as they are used, where arithmetic leaves room for it; else a run at a time, and for
+        # the first rows only: later ones find the weights in the cache.
+        spread = len(blocks) == 1 and (rows == 1 or self.isa.bits == 512)
+        ahead = bind(T.Select(first == 0, T.int32(PREFETCH), T.int32(0))) if spread else None
         with T.serial(runs) as run:
-            at = {
-                b: bind(base + (b * runs + run) * shape.run_bytes)
-                for b in dict.fromkeys(b for b, _ in places)
-            }
-            with T.If(first == 0), T.Then():
-                # Later rows find the weights in the cache.
-                for start in at.values():
-                    for line in range(shape.run_bytes // 64):
-                        prefetch(self.w, start + PREFETCH + line * 64, once=True)
+            at = {b: bind(base + (b * runs + run) * shape.run_bytes) for b in blocks}
+            if ahead is not None:
+                prefetch(self.w, at[blocks[0]] + ahead, once=True)
+            else:
+                with T.If(first == 0), T.Then():
+                    for start in at.values():
+                        for line in range(shape.run_bytes // 64):
+                            prefetch(self.w, start + PREFETCH + line * 64, once=True)
             for half in range(2):
-                self._group(sums, places, at, first, run, half, rows)
+                self._group(sums, places, at, first, run, half, rows, ahead)
         for (m, b, p), total in sums.items():
             emit(m, b, p, total.value)
 
     def _group(
         self, sums: dict[tuple[int, int, int], Register], places: list[tuple[int, int]], at: dict[int, Value],
-        first: Value, run: Value, half: int, rows: int,
+        first: Value, run: Value, half: int, rows: int, ahead: Value | None,
     ) -> None:  # fmt: skip
         shape, lanes, dot = self.shape, self.isa.lanes, self._dot
         lines = 4 if shape.bits == 4 else 8
@@ -137,6 +141,8 @@ class Tile:
             words = {}
             for b, p in places:
                 place = at[b] + 64 + half * lines * 64 + line * 64 + p * 4 * lanes
+                if ahead is not None and p == 0:
+                    prefetch(self.w, place + ahead, once=True)
                 words[b, p] = bind(T.reinterpret(f"int32x{lanes}", load(self.w, place, 4 * lanes)))
             if shape.bits == 8:
                 self._step(totals, words, group, line * 4)
@@ -164,28 +170,34 @@ class Tile:
                 totals[m, b, p] = self._dot.step(totals[m, b, p], word, four)
 
 
-def over_rows(n: Value, isa: Isa, body: Callable[[Value, int, int], None]) -> None:
-    """Call `body(first, rows, blocks)` so that tiles of `isa.rows` rows and one of the rest cover all `n`.
+def few_rows(isa: Isa, bits: int) -> int:
+    """Rows of a tile when all rows are few; sums of floating-point weights take twice the registers."""
+    return isa.few_rows if bits in ZERO else isa.rows
+
+
+def over_rows(n: Value, isa: Isa, few: int, body: Callable[[Value, int, int], None]) -> None:
+    """Call `body(first, rows, blocks)` so that tiles of `isa.rows` rows (`few`, if all rows are few) and one
+    of the rest cover all `n`.
 
     Few rows take one block at a time: their time is that of reading weights, which is fastest in one stream.
     """
-    tile = isa.rows
+    tile = bind(T.Select(n > _FEW, T.int32(isa.rows), T.int32(few)))
     whole = bind(T.floordiv(n, tile))
 
-    def tiles(blocks: int) -> None:
+    def tiles(rows: int, blocks: int) -> None:
         with T.serial(whole) as i:
-            body(bind(i * tile), tile, blocks)
+            body(bind(i * rows), rows, blocks)
 
-    if isa.blocks == 1:
-        tiles(1)
+    if (isa.rows, isa.blocks) == (few, 1):
+        tiles(isa.rows, 1)
     else:
         with T.If(n > _FEW):
             with T.Then():
-                tiles(isa.blocks)
+                tiles(isa.rows, isa.blocks)
             with T.Else():
-                tiles(1)
+                tiles(few, 1)
     rest = bind(n - whole * tile)
-    for rows in range(1, tile):
+    for rows in range(1, max(isa.rows, few)):
         with T.If(rest == rows), T.Then():
             body(bind(whole * tile), rows, 1)
 
@@ -239,7 +251,7 @@ def matmul(isa: Isa, shape: MatmulShape, name: str, *, residual: bool = False, b
                 with T.serial(unit // pair) as j:
                     one(first, rows, bind(i * unit + j * pair), pair)
 
-            over_rows(n, isa, rows_of)
+            over_rows(n, isa, few_rows(isa, shape.bits), rows_of)
     return k.function
 
 
@@ -260,7 +272,7 @@ def matmul_gated(isa: Isa, shape: MatmulShape, name: str, *, activation: str, bi
         x, y = tuple(flat(one) for one in x), tuple(flat(one) for one in y)
         tile = make_tile(isa, shape, w, x)
         with T.parallel(inner // GROUP) as i:
-            scratch = T.alloc_buffer((isa.rows * 4 * BLOCK,), "float32", scope="local")
+            scratch = T.alloc_buffer((max(isa.rows, isa.few_rows) * 4 * BLOCK,), "float32", scope="local")
 
             def rows_of(first: Value, rows: int, pair: int) -> None:
                 with T.serial(4 // pair) as j:
@@ -291,7 +303,7 @@ def matmul_gated(isa: Isa, shape: MatmulShape, name: str, *, activation: str, bi
                         values = [load(scratch, at + p * lanes, lanes) for at in starts for p in range(parts)]
                     form.write(y, values, lanes, bind(first + m), i * GROUP, inner)
 
-            over_rows(n, isa, rows_of)
+            over_rows(n, isa, few_rows(isa, shape.bits), rows_of)
     return k.function
 
 

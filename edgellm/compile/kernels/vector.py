@@ -15,7 +15,7 @@ from tvm.tirx.script.builder import ir as T
 Value = Any
 Buffer = Any
 
-PREFETCH = 12288
+PREFETCH = 8192
 """Bytes ahead at which weights are asked for."""
 LOG2_E = 1.4426950408889634
 # 2**f on [-0.5, 0.5]: Taylor coefficients of e**(f ln 2); relative error below 3e-8, under float32's step.
