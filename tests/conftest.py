@@ -54,3 +54,11 @@ def demo_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
         require(module=module, reason="it compiles and runs the model: pip install 'edgellm[tvm]'")
     out = tmp_path_factory.mktemp("bundles") / "demo-int4"
     return edgellm.build("demo", backend="tvm", quant="int4", out=out).path
+
+
+@pytest.fixture(scope="session")
+def demo_gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model in int4 for GPUs, whose programs run on software adapters too."""
+    require(module="tvm", reason="it compiles the programs: pip install 'edgellm[tvm]'")
+    out = tmp_path_factory.mktemp("bundles") / "demo-gpu"
+    return edgellm.build("demo", target="intel-gpu", quant="int4", out=out).path

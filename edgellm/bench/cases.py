@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 LONG_ENOUGH_SECONDS = 0.5
 MAX_REPEATS = 31
@@ -25,6 +26,44 @@ class Case(msgspec.Struct, frozen=True):
     new: int
 
 
+class GpuStep(msgspec.Struct, frozen=True):
+    """A decode step of a case on a GPU, halfway through the new tokens.
+
+    Attributes:
+        launches, launches_per_layer, moved_bytes, least_bytes: see `edgellm.bench.traffic`.
+        step_s: from the results of the step before to its own. wait_s: waiting for the device. host_s: the
+            executor's own time: packing, encoding, submitting, unpacking. submit_s: of that, until the device
+            had the whole step.
+    """
+
+    launches: int
+    launches_per_layer: float
+    moved_bytes: int
+    least_bytes: int
+    step_s: float
+    submit_s: float
+    wait_s: float
+    host_s: float
+
+
+class GpuFacts(msgspec.Struct, frozen=True):
+    """What runs a GPU bundle.
+
+    Attributes:
+        adapter, api, driver: as `edgellm doctor` names them. software: it computes on the processor.
+        through: the package. program: of the bundle's, the one that runs.
+        copy_gbps: 10^9 bytes a second that a copy on the device reads and writes together.
+    """
+
+    adapter: str
+    api: str
+    driver: str
+    software: bool
+    through: str
+    program: str
+    copy_gbps: float
+
+
 class Sample(msgspec.Struct, frozen=True):
     """One measurement of one case, in seconds.
 
@@ -33,12 +72,14 @@ class Sample(msgspec.Struct, frozen=True):
         total_s: the same, and `new` tokens of each chosen.
         ttft_s: time to the first token, the median over the prompts.
         peak_rss_mb: most memory the process has held so far, in MB (10^6 bytes).
+        gpu: a decode step, where a GPU runs it.
     """
 
     prefill_s: float
     total_s: float
     ttft_s: float
     peak_rss_mb: float
+    gpu: GpuStep | UnsetType = UNSET
 
 
 class Runner(Protocol):
@@ -47,6 +88,7 @@ class Runner(Protocol):
     name: str
     weight_bytes: int
     """Bytes of weights that each decode step reads."""
+    gpu: GpuFacts | None
 
     def measure(self, case: Case) -> Sample: ...
 
@@ -67,11 +109,24 @@ def tokens_per_second(case: Case, sample: Sample) -> tuple[float, float]:
 
 def median(samples: Sequence[Sample]) -> Sample:
     """Medians of the durations, one by one, and the highest peak of memory."""
+    steps = [s.gpu for s in samples if s.gpu is not UNSET]
+    gpu = (
+        UNSET
+        if not steps
+        else msgspec.structs.replace(
+            steps[0],
+            **{
+                name: statistics.median(getattr(one, name) for one in steps)
+                for name in ("step_s", "submit_s", "wait_s", "host_s")
+            },
+        )
+    )
     return Sample(
         prefill_s=statistics.median(s.prefill_s for s in samples),
         total_s=statistics.median(s.total_s for s in samples),
         ttft_s=statistics.median(s.ttft_s for s in samples),
         peak_rss_mb=max(s.peak_rss_mb for s in samples),
+        gpu=gpu,
     )
 
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edgellm.bench.bandwidth import measure_bandwidth
-from edgellm.bench.cases import Case, Sample, median, tokens_per_second
+from edgellm.bench.cases import Case, GpuFacts, GpuStep, Sample, median, tokens_per_second
 from edgellm.bench.cpu_time import machine_seconds
 from edgellm.bench.processes import Worker, settle
 from edgellm.errors import EdgeLLMError
@@ -19,7 +20,8 @@ class Measurement(msgspec.Struct, frozen=True):
     """One engine, one case, one round.
 
     Attributes:
-        bandwidth_gbps: what the memory gave right before this case of this round, in 10^9 bytes a second.
+        bandwidth_gbps: what the memory gave right before this case of this round, in 10^9 bytes a second;
+            the memory of a GPU, when it was opened.
         others_cores: CPU time that all but the measured engine used meanwhile, as a number of cores; None
             where the system does not tell.
     """
@@ -32,6 +34,28 @@ class Measurement(msgspec.Struct, frozen=True):
     others_cores: float | None
 
 
+class GpuLine(msgspec.Struct, frozen=True):
+    """A decode step on a GPU; times are medians over the rounds.
+
+    Attributes:
+        runs_on: the adapter. The next four: see `edgellm.bench.traffic`.
+        step_ms: from the results of one step to those of the next. wait_ms: of it, waiting for the device.
+            host_ms: packing, encoding, submitting and unpacking, of which submit_ms until the device had it
+            all. engine_ms: scheduling, sampling, and passing tokens on.
+    """
+
+    runs_on: GpuFacts
+    launches: int
+    launches_per_layer: float
+    moved_bytes: int
+    least_bytes: int
+    step_ms: float
+    wait_ms: float
+    host_ms: float
+    submit_ms: float
+    engine_ms: float
+
+
 class Line(msgspec.Struct, frozen=True):
     """What is reported of one engine and case; medians over the rounds.
 
@@ -40,8 +64,11 @@ class Line(msgspec.Struct, frozen=True):
         decode_tps: new tokens a second after the first ones, over the whole batch.
         ttft_ms: time to a prompt's first new token. peak_rss_mb: most memory held so far, in 10^6 bytes.
         gbps: weight bytes that decoding reads, in 10^9 a second: each step reads all but the embedding once.
-        read_bandwidth_gbps: what the memory gives. bandwidth_percent: gbps as a part of it.
+            On a GPU: the bytes that any program must move.
+        read_bandwidth_gbps: what the memory gives; a GPU's to a copy.
+        bandwidth_percent: gbps as a part of it.
         others_cores: CPU time that others used meanwhile, as a number of cores.
+        gpu: more about the step, where a GPU runs it.
     """
 
     engine: str
@@ -57,6 +84,7 @@ class Line(msgspec.Struct, frozen=True):
     bandwidth_percent: float
     rounds: int
     others_cores: float | None = None
+    gpu: GpuLine | UnsetType = UNSET
 
 
 def run_rounds(
@@ -71,9 +99,12 @@ def run_rounds(
         order = list(workers) if number % 2 == 0 else list(reversed(workers))
         for case in cases:
             settle(workers)
-            bandwidth = round(measure_bandwidth(threads), 2)
+            memory = 0.0
+            if any(worker.gpu is None for worker in workers):
+                memory = round(measure_bandwidth(threads), 2)
             for worker in order:
                 settle(workers)
+                bandwidth = memory if worker.gpu is None else worker.gpu.copy_gbps
                 sample, others = _measure(worker, case)
                 yield Measurement(worker.name, case, number, sample, bandwidth, others)
 
@@ -87,11 +118,11 @@ def _measure(worker: Worker, case: Case) -> tuple[Sample, float | None]:
     return sample, round(max(0.0, machine_after - machine - (own_after - own)) / seconds, 3)
 
 
-def summarize(measured: Sequence[Measurement], step_bytes: float) -> Line:
+def summarize(measured: Sequence[Measurement], step_bytes: float, facts: GpuFacts | None = None) -> Line:
     """Medians of one engine's measurements of one case.
 
     Args:
-        step_bytes: bytes of weights that a decode step reads.
+        step_bytes: bytes of weights that a decode step reads. facts: of the GPU that it runs on.
     """
     engine, case = measured[0].engine, measured[0].case
     middle = median([one.sample for one in measured])
@@ -99,6 +130,8 @@ def summarize(measured: Sequence[Measurement], step_bytes: float) -> Line:
         raise EdgeLLMError(f"{case.new} new tokens are too few to measure on this model; raise --new")
     prefill, decode = tokens_per_second(case, middle)
     gbps = decode / case.batch * step_bytes / 1e9
+    if middle.gpu is not UNSET:
+        gbps = middle.gpu.least_bytes / middle.gpu.step_s / 1e9
     bandwidth = statistics.median(one.bandwidth_gbps for one in measured)
     others = [one.others_cores for one in measured if one.others_cores is not None]
     return Line(
@@ -115,6 +148,22 @@ def summarize(measured: Sequence[Measurement], step_bytes: float) -> Line:
         bandwidth_percent=round(100 * gbps / bandwidth, 1),
         rounds=len(measured),
         others_cores=round(statistics.median(others), 3) if others else None,
+        gpu=UNSET if facts is None or middle.gpu is UNSET else _gpu_line(facts, middle.gpu),
+    )
+
+
+def _gpu_line(facts: GpuFacts, step: GpuStep) -> GpuLine:
+    return GpuLine(
+        runs_on=facts,
+        launches=step.launches,
+        launches_per_layer=step.launches_per_layer,
+        moved_bytes=step.moved_bytes,
+        least_bytes=step.least_bytes,
+        step_ms=round(1000 * step.step_s, 3),
+        wait_ms=round(1000 * step.wait_s, 3),
+        host_ms=round(1000 * step.host_s, 3),
+        submit_ms=round(1000 * step.submit_s, 3),
+        engine_ms=round(1000 * (step.step_s - step.wait_s - step.host_s), 3),
     )
 
 
@@ -126,6 +175,7 @@ def summarize_all(
         summarize(
             [one for one in measured if one.engine == worker.name and one.case == case],
             worker.weight_bytes * share,
+            worker.gpu,
         )
         for case in cases
         for worker in workers

@@ -39,7 +39,7 @@ class Worker:
         except BaseException:
             self.close()
             raise
-        self.name, self.weight_bytes = hello.name, hello.weight_bytes
+        self.name, self.weight_bytes, self.gpu = hello.name, hello.weight_bytes, hello.gpu
 
     def measure(self, case: Case) -> Sample:
         """Run one case in the worker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 import re
@@ -9,10 +10,16 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgellm.bench.cases import Case, Sample, peak_rss_mb, prompt_ids
+from msgspec import UNSET, UnsetType
+
+from edgellm.bench.cases import Case, GpuFacts, GpuStep, Sample, peak_rss_mb, prompt_ids
 from edgellm.errors import EdgeLLMError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from edgellm.backends.plan.executor import PlanExecutor
+    from edgellm.backends.plan.host import StepTimes
 
 _WARM_UP = Case(1, 8, 4)
 
@@ -35,6 +42,8 @@ class EngineRunner:
         manifest = self._engine.bundle.manifest
         self.name = f"edgellm-{manifest.backend}-{manifest.quant}"
         self.weight_bytes = manifest.memory.weight_bytes
+        self._program = _program(self._engine.executor)
+        self.gpu = None if self._program is None else _gpu_facts(self._program)
         self._run(_WARM_UP, _WARM_UP.new)
 
     def _run(self, case: Case, new: int) -> tuple[float, float]:
@@ -56,12 +65,56 @@ class EngineRunner:
 
     def measure(self, case: Case) -> Sample:
         prefill, ttft = self._run(case, 1)
+        before = None if self._program is None else copy.copy(self._program.decoding)
         total, _ = self._run(case, case.new)
-        return Sample(prefill, total, ttft, peak_rss_mb())
+        return Sample(prefill, total, ttft, peak_rss_mb(), self._gpu_step(case, before))
+
+    def _gpu_step(self, case: Case, before: StepTimes | None) -> GpuStep | UnsetType:
+        """The mean decode step since `before`."""
+        if self._program is None or before is None:
+            return UNSET
+        from edgellm.bench.traffic import decode_traffic
+
+        config, now = self._engine.bundle.manifest.model, self._program.decoding
+        traffic = decode_traffic(self._program.plan, config, [case.prompt + case.new // 2] * case.batch)
+        steps = max(1, now.steps - before.steps)
+        submit, wait, total, between = (
+            (getattr(now, name) - getattr(before, name)) / steps
+            for name in ("submit", "wait", "total", "between")
+        )
+        return GpuStep(
+            traffic.launches, traffic.launches_per_layer, traffic.moved_bytes, traffic.least_bytes,
+            step_s=between + total, submit_s=submit, wait_s=wait, host_s=total - wait,
+        )  # fmt: skip
+
+
+def _program(executor: object) -> PlanExecutor | None:
+    """The executor, if it runs a GPU program."""
+    from edgellm.backends.plan.executor import PlanExecutor
+
+    return executor if isinstance(executor, PlanExecutor) else None
+
+
+def _gpu_facts(executor: PlanExecutor) -> GpuFacts:
+    from edgellm.bench.device_copy import copy_bandwidth
+
+    assert executor.host is not None
+    adapter, plan = executor.host.adapter, executor.plan
+    return GpuFacts(
+        adapter=adapter.name,
+        api=adapter.api,
+        driver=adapter.driver,
+        software=adapter.kind == "software",
+        through=adapter.through,
+        program=f"{plan.language}-{plan.arithmetic}",
+        copy_gbps=round(copy_bandwidth(adapter), 2),
+    )
 
 
 class CTranslate2Runner:
     """CTranslate2 called directly, without callbacks, on a converted model's directory."""
+
+    gpu: GpuFacts | None = None
 
     def __init__(self, model_dir: str, threads: int | None) -> None:
         try:
@@ -93,6 +146,8 @@ class CTranslate2Runner:
 
 class LlamaCppRunner:
     """llama.cpp through the C functions that llama-cpp-python exposes: one batch of tokens per step."""
+
+    gpu: GpuFacts | None = None
 
     def __init__(self, gguf: str, threads: int | None) -> None:
         try:

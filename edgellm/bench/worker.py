@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from edgellm.bench.cases import Case, Runner, measure_long_enough
+from edgellm.bench.cases import Case, GpuFacts, Runner, measure_long_enough
 from edgellm.errors import EdgeLLMError
 
 
@@ -32,6 +32,7 @@ class Hello(msgspec.Struct, frozen=True):
 
     name: str = ""
     weight_bytes: int = 0
+    gpu: GpuFacts | None = None
     error: str = ""
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     except EdgeLLMError as error:
         say(Hello(error=str(error)))
         return
-    say(Hello(runner.name, runner.weight_bytes))
+    say(Hello(runner.name, runner.weight_bytes, runner.gpu))
     for line in sys.stdin.buffer:
         say(measure_long_enough(runner, msgspec.json.decode(line, type=Case)))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import UNSET, UnsetType
 
 from edgellm.cli.output import json_option, note, print_json, print_table
 from edgellm.errors import UsageError
@@ -77,6 +78,9 @@ def bench(
     counts the tokens after that. Only figures of one run on a quiet machine can be compared.
 
     Peers get the weights in their nearest format: llama.cpp q4_0 or q8_0, CTranslate2 called directly int8.
+
+    A bundle on a GPU shows its decode steps too: launches, bytes moved against the least that any program
+    moves, and the time of device and host.
     """
     from edgellm.backends.cpu import compute_threads
     from edgellm.bench.cases import Case
@@ -99,11 +103,11 @@ def bench(
             _progress(len(measured), total)
         lines = summarize_all(measured, workers, cases, read_share(opened.manifest.model))
     compared = ratios(lines, workers[0].name)
-    bandwidths = [one.bandwidth_gbps for one in measured]
+    spans = {one.name: _span(measured, one.name) for one in workers}
     if as_json:
-        _print_json(lines, compared, (min(bandwidths), max(bandwidths)))
+        _print_json(lines, compared, spans)
     else:
-        _print_table(lines, compared, (min(bandwidths), max(bandwidths)))
+        _print_table(lines, compared, spans)
     busy = max((line.others_cores or 0.0 for line in lines), default=0.0)
     if busy > _BUSY_CORES:
         note(f"other programs used up to {busy:.1f} cores meanwhile: measure again on a quiet machine")
@@ -111,6 +115,12 @@ def bench(
         from edgellm.bench.plot import plot
 
         plot(lines, Path(plot_file), f"{opened.manifest.source.name}, {threads} threads")
+
+
+def _span(measured: list[Measurement], engine: str) -> tuple[float, float]:
+    """The lowest and the highest of what memory gave while an engine was measured, in GB/s."""
+    found = [one.bandwidth_gbps for one in measured if one.engine == engine]
+    return min(found), max(found)
 
 
 def _longest(cases: list[Case]) -> int:
@@ -181,20 +191,64 @@ def _progress(done: int, total: int) -> None:
         click.echo(f"\rmeasured {done} of {total}", nl=done == total, err=True)
 
 
-def _print_json(lines: list[Line], compared: list[Ratio], bandwidths: tuple[float, float]) -> None:
+def _print_json(lines: list[Line], compared: list[Ratio], spans: dict[str, tuple[float, float]]) -> None:
     import msgspec
 
     by_case = {(ratio.peer, ratio.batch, ratio.prompt): ratio for ratio in compared}
     for line in lines:
         described = msgspec.to_builtins(line)
-        described["read_bandwidth_min_gbps"], described["read_bandwidth_max_gbps"] = bandwidths
+        low, high = spans[line.engine]
+        described["read_bandwidth_min_gbps"], described["read_bandwidth_max_gbps"] = low, high
         if ratio := by_case.get((line.engine, line.batch, line.prompt)):
             described["edgellm_prefill_ratio"] = ratio.prefill_ratio
             described["edgellm_decode_ratio"] = ratio.decode_ratio
         print_json(described)
 
 
-def _print_table(lines: list[Line], compared: list[Ratio], bandwidths: tuple[float, float]) -> None:
+def _print_gpu(lines: list[Line]) -> None:
+    """The decode steps of a bundle on a GPU, and what the GPU is."""
+    steps = [(line, line.gpu) for line in lines if not isinstance(line.gpu, UnsetType)]
+    if not steps:
+        return
+    print_table(
+        (
+            "batch", "prompt", "launches", "a layer", "moved MB", "least MB", "GB/s of least", "step ms",
+            "device ms", "host ms", "engine ms",
+        ),
+        [
+            (
+                str(line.batch),
+                str(line.prompt),
+                str(gpu.launches),
+                f"{gpu.launches_per_layer:.1f}",
+                f"{gpu.moved_bytes / 1e6:.2f} ({gpu.moved_bytes / gpu.least_bytes:.2f} ×)",
+                f"{gpu.least_bytes / 1e6:.2f}",
+                f"{line.gbps:.2f} ({line.bandwidth_percent:.0f} % of a copy)",
+                f"{gpu.step_ms:.2f}",
+                f"{gpu.wait_ms:.2f}",
+                f"{gpu.host_ms:.2f}",
+                f"{gpu.engine_ms:.2f}",
+            )
+            for line, gpu in steps
+        ],
+        title="decode steps",
+    )  # fmt: skip
+    facts = steps[0][1].runs_on
+    driver = f", {facts.driver}" if facts.driver else ""
+    click.echo(
+        f"on {facts.adapter} ({facts.api}{driver}) through {facts.through}, program {facts.program}; a copy "
+        f"there reads and writes {facts.copy_gbps:.1f} GB/s"
+    )
+    if facts.software:
+        click.echo(
+            "this adapter is software: it computes on the processor, and says nothing of a GPU's speed"
+        )
+    click.echo(
+        "device ms: waiting for it. host ms: packing, encoding, submitting, unpacking. engine ms: the rest"
+    )
+
+
+def _print_table(lines: list[Line], compared: list[Ratio], spans: dict[str, tuple[float, float]]) -> None:
     by_case = {(ratio.peer, ratio.batch, ratio.prompt): ratio for ratio in compared}
     rows = []
     for line in lines:
@@ -216,9 +270,10 @@ def _print_table(lines: list[Line], compared: list[Ratio], bandwidths: tuple[flo
         ("engine", "batch", "prompt", "prefill tok/s", "decode tok/s", "GB/s", "TTFT ms", "peak MB", "×"),
         rows,
     )
-    low, high = bandwidths
-    click.echo(
-        f"GB/s: weights read while decoding, and their part of what memory gives ({low:.0f} to {high:.0f})"
-    )
+    if processor := [line.engine for line in lines if line.gpu is UNSET]:
+        low, high = spans[processor[0]]
+        span = f"{low:.0f} to {high:.0f}"
+        click.echo(f"GB/s: weights read while decoding, and their part of what memory gives ({span})")
+    _print_gpu([line for line in lines if line.gpu is not UNSET])
     if compared:
         click.echo("×: edgellm's speed divided by that engine's, prefill / decode")

@@ -134,3 +134,47 @@ def test_a_step_reads_everything_but_the_embedding(checkpoint_dir: Path) -> None
         assert not checkpoint.config.tie_word_embeddings
         share = 1 - sizes["embed.weight"] / sum(sizes.values())
         assert read_share(checkpoint.config) == pytest.approx(share)
+
+
+GPU_STEP = {
+    "launches", "launches_per_layer", "moved_bytes", "least_bytes", "step_ms", "wait_ms", "host_ms",
+    "submit_ms", "engine_ms",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["opencl", "wgsl"])
+def test_a_gpu_bundle_shows_its_decode_steps(
+    language: str, demo_gpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.backends.plan.models import adapter_number
+
+    monkeypatch.setenv("EDGELLM_ADAPTER", adapter_number(language))
+    monkeypatch.setenv("EDGELLM_PROGRAM", f"{language}-fp32")
+    cases = ("--batch", "1,8", "--prompt", "16", "--new", "6", "--rounds", "1")
+    if language == "wgsl":
+        done = run("bench", demo_gpu, *cases)
+        assert done.returncode == 0, done.stderr
+        for text in ("least MB", "host ms", "this adapter is software", "wgsl-fp32", "of a copy"):
+            assert text in done.stdout
+        return
+    done = run("bench", demo_gpu, *cases, "--json")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["batch"] for line in lines] == [1, 8]
+    for line in lines:
+        step, facts = line["gpu"], line["gpu"]["runs_on"]
+        assert set(step) == {*GPU_STEP, "runs_on"}
+        assert (facts["through"], facts["program"], facts["software"]) == ("opencl", "opencl-fp32", True)
+        assert facts["driver"] and facts["copy_gbps"] == line["read_bandwidth_gbps"] > 0
+        assert (step["launches"], step["launches_per_layer"]) == (40, 7.0)
+        assert step["moved_bytes"] > step["least_bytes"] > 10**6
+        assert step["host_ms"] >= step["submit_ms"] > 0 and step["wait_ms"] > 0
+        parts = step["wait_ms"] + step["host_ms"] + step["engine_ms"]
+        assert step["step_ms"] == pytest.approx(parts, abs=0.01)
+        assert line["gbps"] == pytest.approx(step["least_bytes"] / step["step_ms"] / 1e6, abs=0.002)
+
+
+def test_other_bundles_show_none(demo_bundle: Path) -> None:
+    done = run("bench", demo_bundle, *ONE, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "gpu" not in json.loads(done.stdout)

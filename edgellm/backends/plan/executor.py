@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from edgellm.backends.executor import ExecutorLimits, Float32s, Int32s, StepInput
 from edgellm.backends.memory import MemoryPlan
-from edgellm.backends.plan.host import Host
+from edgellm.backends.plan.host import Host, StepTimes
 from edgellm.backends.plan.launches import block_bytes
 from edgellm.compile.plan.plan import Plan, Rotary
 from edgellm.errors import ExecutorError
@@ -33,7 +34,10 @@ class PlanExecutor:
         """Take over `host`, whose buffers have been made for `sizes`."""
         self.host: Host | None = host
         self.limits, self.memory = limits, memory
-        self._plan = plan
+        self.plan = plan
+        self.decoding = StepTimes()
+        """Of steps with one token of each sequence."""
+        self._ended = time.perf_counter()
         self._rows = sizes["r"]
         self._fixed = {name: size for name, size in sizes.items() if name not in ("n", "b", "m", "r")}
         [logits] = [one for one in plan.buffers if one.name == "logits"]
@@ -73,6 +77,7 @@ class PlanExecutor:
         return [one[: len(rows)] for one in joined]
 
     def _run(self, step: StepInput, rows: Int32s, widths: Mapping[str, int]) -> list[Float32s]:
+        start = time.perf_counter()
         count, sequences = len(step.token_ids), len(step.context_lens)
         sequence = np.repeat(np.arange(sequences, dtype=np.int32), np.diff(step.seq_starts))
         blocks = step.block_tables[sequence, step.positions // BLOCK_SIZE]
@@ -91,8 +96,19 @@ class PlanExecutor:
         sizes = self._fixed | {
             "n": count, "b": sequences, "m": step.block_tables.shape[1], "r": len(rows),
         }  # fmt: skip
-        found = self._opened().run(inputs, sizes, {name: len(rows) * width for name, width in widths.items()})
-        return [found[name].reshape(len(rows), width) for name, width in widths.items()]
+        host = self._opened()
+        found = host.run(inputs, sizes, {name: len(rows) * width for name, width in widths.items()})
+        results = [found[name].reshape(len(rows), width) for name, width in widths.items()]
+        ended = time.perf_counter()
+        if count == sequences:
+            times = self.decoding
+            times.steps += 1
+            times.between += start - self._ended
+            times.total += ended - start
+            times.submit += host.submitted - start
+            times.wait += host.waited
+        self._ended = ended
+        return results
 
     def _opened(self) -> Host:
         if self.host is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -12,11 +13,34 @@ from edgellm.backends.executor import Float32s
 from edgellm.errors import ExecutorError, UnsupportedError
 
 
+@dataclass
+class StepTimes:
+    """Where the time of steps went, in seconds, added up.
+
+    Attributes:
+        total: from the step's arrays to the results. submit: of it, until the device had all it needs, after
+            which it works while the host goes on. wait: of it, waiting for the device. The rest is unpacking.
+        between: from the step before to this one: scheduling, sampling, or nothing to do.
+    """
+
+    steps: int = 0
+    total: float = 0.0
+    submit: float = 0.0
+    wait: float = 0.0
+    between: float = 0.0
+
+
 class Host(Protocol):
     """A plan on a device: its buffers, weights and kernels. Buffers have the plan's names.
 
     Errors of the device are raised as `EdgeLLMError`.
     """
+
+    adapter: Adapter
+    submitted: float
+    """When the last run had handed everything to the device, as `time.perf_counter` tells."""
+    waited: float
+    """Seconds that the last run waited for the device."""
 
     def write(self, name: str, values: NDArray[Any]) -> None:
         """Fill the beginning of a table, once."""

@@ -11,7 +11,7 @@ from edgellm.backends.executor import ExecutorLimits
 from edgellm.backends.plan.executor import BLOCK_SIZE, PlanExecutor
 from edgellm.backends.plan.host import Host
 from edgellm.backends.plan.sizing import check_limits, plan_memory
-from edgellm.backends.plan.weights import MappedWeights
+from edgellm.backends.plan.weights import Buffers, MappedWeights
 from edgellm.bundle.manifest import MemoryFacts
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.plan.codec import MAX_PLAN_BYTES, decode_plan
@@ -69,7 +69,7 @@ def open_executor(
         num_blocks=memory.blocks,
         max_step_tokens=plan.sizes["n"],
     )
-    host = _open_host(plan, _read_sources(folder / program, plan), weights, sizes, chosen)
+    host = open_host(plan, _read_sources(folder / program, plan), weights, sizes, chosen)
     return PlanExecutor(plan, host, limits, sizes, memory)
 
 
@@ -104,9 +104,10 @@ def _programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
     return [name for name in names if name in programs]
 
 
-def _open_host(
-    plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int], adapter: Adapter
+def open_host(
+    plan: Plan, sources: Mapping[str, str], weights: Buffers, sizes: Mapping[str, int], adapter: Adapter
 ) -> Host:
+    """What runs plans on this adapter; see `WgpuHost` for the arguments."""
     if adapter.through == "wgpu":
         from edgellm.backends.plan.wgpu_host import WgpuHost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgellm.adapters import Adapter
 from edgellm.backends.executor import Float32s
 from edgellm.backends.plan.host import lost, no_device, no_kernel, no_memory
 from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of
-from edgellm.backends.plan.weights import MappedWeights
+from edgellm.backends.plan.weights import Buffers
 from edgellm.compile.plan.plan import Kernel, Plan, Routine
 
 _PIECE = 16 << 20
@@ -24,7 +25,7 @@ class OpenClHost:
     """See `Host`."""
 
     def __init__(
-        self, plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int],
+        self, plan: Plan, sources: Mapping[str, str], weights: Buffers, sizes: Mapping[str, int],
         adapter: Adapter,
     ) -> None:  # fmt: skip
         """Allocate, compile and upload. See `WgpuHost`.
@@ -32,7 +33,8 @@ class OpenClHost:
         Raises:
             UnsupportedError: the device has no room, or its driver refuses a kernel.
         """
-        self._adapter, self._plan = adapter, plan
+        self.adapter, self._plan = adapter, plan
+        self.submitted = self.waited = 0.0
         try:
             self._context = cl.Context([adapter.handle])
             self._queue = cl.CommandQueue(self._context)
@@ -61,20 +63,26 @@ class OpenClHost:
         """See `Host.run`."""
         try:
             kept = self.submit(inputs, sizes)
+            self.submitted = time.perf_counter()
             results = {name: np.empty(count, np.float32) for name, count in outputs.items()}
             for name, result in results.items():
-                cl.enqueue_copy(self._queue, result, self._buffers[name], is_blocking=True)
+                kept.append(cl.enqueue_copy(self._queue, result, self._buffers[name], is_blocking=False))
+            self._queue.finish()
+            self.waited = time.perf_counter() - self.submitted
             del kept
             return results
         except cl.Error as error:
-            raise lost(self._adapter, error) from error
+            raise lost(self.adapter, error) from error
 
-    def submit(self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> list[NDArray[Any]]:
-        """Queue a step; the arrays returned must live until it has run."""
+    def submit(self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> list[Any]:
+        """Queue a step. What is returned must live until it has run: events of copies, which keep the arrays,
+        and would wait for their copy when they go.
+        """
         queue = self._queue
-        kept = [np.ascontiguousarray(values) for values in inputs.values()]
-        for name, values in zip(inputs, kept, strict=True):
-            cl.enqueue_copy(queue, self._buffers[name], values, is_blocking=False)
+        kept = [
+            cl.enqueue_copy(queue, self._buffers[name], np.ascontiguousarray(values), is_blocking=False)
+            for name, values in inputs.items()
+        ]
         grids = self._grids.of(sizes)
         enqueue = cl.enqueue_nd_range_kernel
         for launch in self._routines[routine_of(self._plan, sizes["n"])]:
@@ -102,7 +110,7 @@ class OpenClHost:
                     dst_offset=target * size,
                 )  # fmt: skip
         except cl.Error as error:
-            raise lost(self._adapter, error) from error
+            raise lost(self.adapter, error) from error
 
     def close(self) -> None:
         """See `Host.close`."""
@@ -115,7 +123,7 @@ class OpenClHost:
         try:
             return cl.Buffer(self._context, flags, size)
         except cl.Error as error:
-            raise no_memory(self._adapter, f"the buffer {name}", size, error) from error
+            raise no_memory(self.adapter, f"the buffer {name}", size, error) from error
 
     def _upload(self, name: str, values: NDArray[np.uint8]) -> None:
         """Pieces of the mapped files, one after the other. Drivers often take the memory only now."""
@@ -125,7 +133,7 @@ class OpenClHost:
                 piece = values[at : at + _PIECE]
                 cl.enqueue_copy(self._queue, buffer, piece, dst_offset=at, is_blocking=True)
         except cl.Error as error:
-            raise no_memory(self._adapter, f"the buffer {name}", len(values), error) from error
+            raise no_memory(self.adapter, f"the buffer {name}", len(values), error) from error
 
     def _compile(self, plan: Plan, sources: Mapping[str, str]) -> dict[str, Any]:
         programs = {}
@@ -133,7 +141,7 @@ class OpenClHost:
             try:
                 programs[kernel.name] = cl.Program(self._context, sources[kernel.source]).build()
             except cl.Error as error:
-                raise no_kernel(self._adapter, kernel.name, error) from error
+                raise no_kernel(self.adapter, kernel.name, error) from error
         return programs
 
     def _prepare(self, routine: Routine, programs: Mapping[str, Any]) -> list[_Launch]:

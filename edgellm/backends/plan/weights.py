@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -56,6 +56,12 @@ def write_weights(folder: Path, buffers: Iterable[tuple[str, NDArray[Any]]]) -> 
         file.close()
     (folder / TABLE_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")
     return total
+
+
+class Buffers(Protocol):
+    """Weights by the names that a plan gives them."""
+
+    def __getitem__(self, name: str) -> NDArray[np.uint8]: ...
 
 
 class MappedWeights:

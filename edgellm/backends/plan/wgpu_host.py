@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgellm.backends.executor import Float32s
 from edgellm.backends.plan import wgpu_native
 from edgellm.backends.plan.host import lost, no_device, no_kernel, no_memory
 from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of
-from edgellm.backends.plan.weights import MappedWeights
+from edgellm.backends.plan.weights import Buffers
 from edgellm.compile.plan.plan import Plan, Routine
 
 SCALARS = 256
@@ -33,7 +34,7 @@ class WgpuHost:
     """See `Host`."""
 
     def __init__(
-        self, plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int],
+        self, plan: Plan, sources: Mapping[str, str], weights: Buffers, sizes: Mapping[str, int],
         adapter: Adapter,
     ) -> None:  # fmt: skip
         """Allocate, compile and upload.
@@ -45,7 +46,8 @@ class WgpuHost:
             UnsupportedError: the device has no room, or its driver refuses a kernel.
         """
         wgpu = import_wgpu()
-        self._adapter, self._plan = adapter, plan
+        self.adapter, self._plan = adapter, plan
+        self.submitted = self.waited = 0.0
         self._usage = wgpu.BufferUsage
         try:
             self._device = adapter.handle.request_device_sync(
@@ -87,12 +89,15 @@ class WgpuHost:
         """See `Host.run`."""
         try:
             self.submit(inputs, sizes, outputs)
-            return self.collect(outputs)
+            self.submitted = time.perf_counter()
+            results = self.collect(outputs)
+            self.waited = self._reader.mapped - self.submitted
+            return results
         except Exception as error:
             self._copies.clear()
             self._back = None
             said = WGPU_LOG.messages[-1] if WGPU_LOG.messages else error
-            raise lost(self._adapter, said) from error
+            raise lost(self.adapter, said) from error
 
     def submit(
         self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
@@ -141,9 +146,9 @@ class WgpuHost:
         try:
             return self._device.create_buffer(size=size, usage=usage)
         except Exception as error:
-            raise no_memory(self._adapter, f"the buffer {name}", size, error) from error
+            raise no_memory(self.adapter, f"the buffer {name}", size, error) from error
 
-    def _upload(self, plan: Plan, weights: MappedWeights, usage: int) -> None:
+    def _upload(self, plan: Plan, weights: Buffers, usage: int) -> None:
         """Pieces of the mapped files; what is under way is bounded, and so is the memory that takes."""
         under_way = 0
         for name in plan.weights:
@@ -168,7 +173,7 @@ class WgpuHost:
             self._queue.submit([encoder.finish()])
             self._reader.read(self._back, 4)
         except Exception as error:
-            raise no_memory(self._adapter, f"the buffer {name}", self._buffers[name].size, error) from error
+            raise no_memory(self.adapter, f"the buffer {name}", self._buffers[name].size, error) from error
 
     def _compile(self, plan: Plan, sources: Mapping[str, str]) -> dict[str, Any]:
         pipelines = {}
@@ -178,7 +183,7 @@ class WgpuHost:
                 compute = {"module": module, "entry_point": kernel.entry}
                 pipelines[kernel.name] = self._device.create_compute_pipeline(layout="auto", compute=compute)
             except Exception as error:
-                raise no_kernel(self._adapter, kernel.name, error) from error
+                raise no_kernel(self.adapter, kernel.name, error) from error
         return pipelines
 
     def _bound(self, routine: Routine, index: int) -> tuple[str, Any, Any]:

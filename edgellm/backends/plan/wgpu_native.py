@@ -7,6 +7,7 @@ are used.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,8 @@ class Reader:
 
     def __init__(self, device: Any) -> None:
         self._device = device
+        self.mapped = 0.0
+        """When the device had finished what was last read, as `time.perf_counter` tells."""
         self._answers: list[int] = []
         try:
             from wgpu.backends.wgpu_native import ffi, lib
@@ -97,6 +100,7 @@ class Reader:
         """
         if not self._native:
             buffer.map_async("READ_NOSYNC", 0, size).sync_wait()
+            self.mapped = time.perf_counter()
             try:
                 return np.frombuffer(buffer.read_mapped(0, size), np.uint8)
             finally:
@@ -105,6 +109,7 @@ class Reader:
         handle = buffer._internal
         self._map(handle, self._read, 0, size, self._info[0])
         self._poll(self._device._internal, True, self._ffi.NULL)
+        self.mapped = time.perf_counter()
         if self._answers != [self._success]:
             raise RuntimeError(f"results cannot be read: status {self._answers}")
         mapped = self._ffi.buffer(self._range(handle, 0, size), size)
