@@ -34,6 +34,7 @@ SHAPES = {
     "tiny": Shape(256, 704, 4, 8, 4, 2000),
     "llama-0.3b": Shape(1024, 2816, 16, 16, 4, 32000),
     "llama-1b": Shape(2048, 5632, 22, 32, 4, 32000),
+    "llama-8b": Shape(4096, 14336, 32, 32, 8, 128256),
 }
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -99,11 +100,9 @@ def train_tokenizer(vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def make(out: Path, shape: Shape, seed: int = 0) -> None:
-    """Write the whole checkpoint into `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_weights(out / "model.safetensors", shape, seed)
-    config = {
+def config(shape: Shape) -> dict[str, object]:
+    """What `config.json` says."""
+    return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "torch_dtype": "float16",
@@ -121,7 +120,13 @@ def make(out: Path, shape: Shape, seed: int = 0) -> None:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    (out / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def make(out: Path, shape: Shape, seed: int = 0) -> None:
+    """Write the whole checkpoint into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_weights(out / "model.safetensors", shape, seed)
+    (out / "config.json").write_text(json.dumps(config(shape), indent=2))
     (out / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
     train_tokenizer(shape.vocab).save(str(out / "tokenizer.json"))
     tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

@@ -58,7 +58,7 @@ def demo_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model in int4 for GPUs, whose programs run on software adapters too."""
+    """The demo model in int4 for GPUs: programs for wgpu and OpenCL, in fp16 and in fp32."""
     require(module="tvm", reason="it compiles the programs: pip install 'edgellm[tvm]'")
     out = tmp_path_factory.mktemp("bundles") / "demo-gpu"
     return edgellm.build("demo", target="intel-gpu", quant="int4", out=out).path

@@ -92,12 +92,12 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
     if not set(able) & set(installed()):
         ways = " or ".join(f"{MODULES[one]} (pip install 'edgellm[{EXTRAS[one]}]')" for one in able)
         raise MissingDependencyError(f"running {', '.join(programs)} on a GPU needs the package {ways}")
-    usable = {one.number: _programs_for(one, programs) for one in adapters}
+    usable = {one.number: programs_for(one, programs) for one in adapters}
     chosen = choose_adapter([one for one in adapters if usable[one.number]], wanted)
     return chosen, usable[chosen.number][0]
 
 
-def _programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
+def programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
     """Those that the adapter can run, best first."""
     arithmetics = ("fp16", "fp32") if adapter.fp16 else ("fp32",)
     names = [f"{_LANGUAGES[adapter.through]}-{one}" for one in arithmetics]
