@@ -30,7 +30,7 @@ from cpu import commit, say
 from gpu_answers import check_answers
 from gpu_table import render
 from make_checkpoint import SHAPES
-from random_bundle import QUANT, facts, write_bundle, write_programs
+from random_bundle import QUANT, fingerprint, write_bundle, write_programs
 
 from edgellm.adapters import ADAPTER_VARIABLE, Adapter, list_adapters
 from edgellm.backends.plan.open import PROGRAM_VARIABLE, programs_for
@@ -65,8 +65,8 @@ def prepare(work: Path, target: str, shapes: list[str]) -> None:
 def bundle_of(work: Path, target: str, shape: str) -> Bundle:
     """The bundle of a shape, written if there is none of its programs."""
     programs, out = work / target / "programs" / shape, work / target / "bundles" / shape
-    made_from = out.parent / f"{shape}.json"
-    now = facts(programs)
+    made_from = out.parent / f"{shape}.sha256"
+    now = fingerprint(programs)
     if out.exists() and made_from.exists() and made_from.read_text("utf-8") == now:
         return Bundle.open(out)
     say(f"writing {shape} with random weights")

@@ -6,7 +6,7 @@ them. What is measured with such a bundle is speed and memory, never quality.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -83,14 +83,14 @@ def write_bundle(shape: Shape, name: str, programs: Path, demo: Bundle, out: Pat
         return writer.commit(manifest)
 
 
-def facts(programs: Path) -> str:
-    """What a bundle of these programs was made from, to tell whether one that stands there still is."""
-    texts = {
-        str(path.relative_to(programs)): path.read_text("utf-8")
-        for path in sorted(programs.rglob("*"))
-        if path.is_file()
-    }
-    return json.dumps(texts)
+def fingerprint(programs: Path) -> str:
+    """Of the programs that a bundle was made from, to tell whether one that stands there still is."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in programs.rglob("*") if path.is_file()):
+        digest.update(
+            f"{path.relative_to(programs)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return digest.hexdigest()
 
 
 def _weights(plan: Plan) -> Iterator[tuple[str, NDArray[Any]]]:
