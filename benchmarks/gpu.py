@@ -8,7 +8,7 @@
 Preparing lowers the shapes and builds the demo model, a few MB to carry to a machine with a GPU and without
 TVM. Measuring writes bundles of random weights into DIR (5.1 GB for llama-8b), runs them in processes of
 their own, compares the demo model's answers with a reference in numpy, and writes
-`benchmarks/results/gpu-DATE.jsonl`. What the figures are is said in docs/kernels.md.
+`benchmarks/results/gpu-DATE.jsonl`. README.md beside this says how to read it.
 """
 
 from __future__ import annotations

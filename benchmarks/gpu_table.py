@@ -75,7 +75,7 @@ def _caption(about: Record, speeds: list[Record]) -> str:
     text = (
         f"{about['quant']}, random weights, programs of {about['target']}, medians of {about['rounds']} "
         f"rounds on {about['started'][:10]}; drivers: {'; '.join(drivers)}. GB/s: bytes that any program "
-        "must move in a step, docs/kernels.md."
+        "must move in a step."
     )
     if any(one["gpu"]["runs_on"]["software"] for one in speeds):
         text += " Software adapters compute on the processor: their figures say nothing of a GPU."

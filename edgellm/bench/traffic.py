@@ -3,7 +3,7 @@
 What a launch moves is the sum over its arguments of the bytes that a step of these sizes uses: once what it
 reads, once what it writes. That threads of a launch read a value several times is not counted, as that is
 for caches to serve. The least is every weight, key, value, input and output that the step uses, once; what
-launches hand to each other is not part of it. docs/kernels.md says how to read the two.
+launches hand to each other is not part of it. benchmarks/README.md says how to read the two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import msgspec
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.plan.plan import Buffer, Kernel, Launch, Plan
 from edgellm.compile.plan.sizes import evaluate
-from edgellm.quantize.gpu_layout import GROUP, OUTPUTS, padded
+from edgellm.quantize.formats import GROUP, padded
+from edgellm.quantize.gpu_layout import OUTPUTS
 
 BLOCK_SIZE = 16
 """Positions in a block of the cache."""
