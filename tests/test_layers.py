@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "engine": {"errors", "units", "bundle", "text", "backends"},
     "server": {"errors", "units", "bundle", "text", "backends", "engine"},
     "evaluation": {"errors", "bundle", "text", "checkpoint", "backends", "builder"},
-    "bench": {"errors", "units", "machine", "bundle", "checkpoint", "backends", "engine"},
+    "bench": {
+        *("errors", "units", "machine", "adapters", "quantize", "bundle", "checkpoint", "compile"),
+        *("backends", "engine"),
+    },
 }
 
 
