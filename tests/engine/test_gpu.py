@@ -6,42 +6,29 @@ nearly equal; everywhere else they must not.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import edgellm
 from edgellm import Engine
 from edgellm.backends.executor import Float32s, Int32s, StepInput
 from edgellm.backends.plan.executor import PlanExecutor
 from edgellm.errors import UnsupportedError
-from tests.backends.plan.models import HOSTS, adapter_number
+from tests.backends.plan.models import PROGRAMS, use_program
+from tests.engine.scenarios import Watched, check_counts, requests_alone, second_turn, watching
 from tests.engine.soak import Setting, open_engine
-from tests.engine.test_tvm import Watched
-from tests.support import require
 
 NEAR_TIE = 0.01
 """Between the two largest logits; float32 sums of this model differ by 1e-5."""
 
 
-@pytest.fixture(scope="module")
-def demo_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model in int4 for GPUs."""
-    require(module="tvm", reason="it compiles the programs: pip install 'edgellm[tvm]'")
-    out = tmp_path_factory.mktemp("bundles") / "demo-int4"
-    return edgellm.build("demo", target="intel-gpu", quant="int4", out=out).path
-
-
-@pytest.fixture(params=sorted(HOSTS))
-def bundle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, demo_int4: Path) -> Path:
-    """The same, run by wgpu and by OpenCL in fp32."""
-    monkeypatch.setenv("EDGELLM_ADAPTER", adapter_number(request.param))
-    monkeypatch.setenv("EDGELLM_PROGRAM", f"{request.param}-fp32")
-    return demo_int4
+@pytest.fixture(params=PROGRAMS)
+def bundle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, demo_gpu: Path) -> Path:
+    """The demo model in int4, run by wgpu in both arithmetics and by OpenCL in fp32."""
+    use_program(monkeypatch, request.param)
+    return demo_gpu
 
 
 class WatchedTop(Watched):
@@ -60,35 +47,19 @@ class WatchedTop(Watched):
 
 @pytest.fixture
 def watched(bundle: Path) -> Iterator[tuple[Engine, WatchedTop]]:
-    with Engine(bundle) as opened:
-        seen = WatchedTop(opened.executor)
-        with Engine(bundle, executor=seen) as engine:  # type: ignore[arg-type]
-            yield engine, seen
+    with watching(bundle, WatchedTop) as both:
+        yield both
 
 
 def test_the_second_turn_of_a_chat_computes_its_new_tokens_only(
     watched: tuple[Engine, WatchedTop], bundle: Path
 ) -> None:
     engine, seen = watched
-    greedy = engine.params(temperature=0.0, max_tokens=30)
-    messages = [{"role": "user", "content": "How do I build a bundle for a browser? " * 10}]
-    first_ids = engine.encode_messages(messages)
-    first = engine.submit(first_ids, greedy).result()
-    messages += [
-        {"role": "assistant", "content": first.text},
-        {"role": "user", "content": "And for my phone?"},
-    ]
-    second_ids = engine.encode_messages(messages)
-    known = [*first_ids, *first.token_ids]
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(second_ids, known, strict=False)))
-    seen.steps.clear()
-    second = engine.submit(second_ids, greedy).result()
-    assert shared - 1 <= second.cached_tokens <= shared
-    assert seen.steps[0] == second_ids[second.cached_tokens :]
+    prompt, second = second_turn(engine, seen, "How do I build a bundle for a browser? " * 10, 30)
     with Engine(bundle, prefix_cache=False) as cold:
-        alone = cold.submit(second_ids, greedy).result()
+        alone = cold.submit(prompt, cold.params(temperature=0.0, max_tokens=30)).result()
         assert alone.cached_tokens == 0
-        assert_same(cold.executor, second_ids, alone.token_ids, second.token_ids)
+        assert_same(cold.executor, prompt, alone.token_ids, second.token_ids)
 
 
 def test_whole_rows_come_back_only_where_they_are_needed(watched: tuple[Engine, WatchedTop]) -> None:
@@ -111,25 +82,12 @@ def test_whole_rows_come_back_only_where_they_are_needed(watched: tuple[Engine, 
 
 def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(bundle: Path) -> None:
     """Random mixes: each request alone without a prefix cache, then all together in several ways."""
-    rng = random.Random(11)
-    with open_engine(bundle, Setting(1000, 1, 256, prefix_cache=False)) as engine:
-        starts = [[rng.randrange(5, 2000) for _ in range(40)] for _ in range(3)]
-        prompts = [
-            rng.choice(starts)[: rng.randrange(1, 41)] + [rng.randrange(5, 2000)] * rng.randrange(1, 90)
-            for _ in range(8)
-        ]
-        every = [
-            engine.params(temperature=0.0, ignore_eos=True, max_tokens=rng.randrange(20, 45)) for _ in prompts
-        ]
-        alone = [engine.submit(p, s).result().token_ids for p, s in zip(prompts, every, strict=True)]
+    prompts, every, alone = requests_alone(bundle, 8, 90, range(20, 45))
     preempted = 0
     for setting in (Setting(1000, 8, 256), Setting(24, 8, 33), Setting(25, 8, 64, prefix_cache=False)):
         with open_engine(bundle, setting) as engine:
             together = [one.result().token_ids for one in engine.submit_many(prompts, every)]
-            stats = engine.stats()
-            assert stats.cache is not None and stats.cache.blocks_in_use == 0
-            assert (stats.cached_tokens > 0) == setting.prefix_cache
-            preempted += stats.cache.preemptions
+            preempted += check_counts(engine, setting)
             for prompt, expected, got in zip(prompts, alone, together, strict=True):
                 assert_same(engine.executor, prompt, expected, got)
     assert preempted > 0

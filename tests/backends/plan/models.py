@@ -28,6 +28,8 @@ HOSTS = {
     "wgsl": ("wgpu", "wgpu", "pip install 'edgellm[gpu]' and apt-get install mesa-vulkan-drivers"),
     "opencl": ("opencl", "pyopencl", "pip install 'edgellm[opencl]' and apt-get install pocl-opencl-icd"),
 }
+PROGRAMS = ("wgsl-fp32", "wgsl-fp16", "opencl-fp32")
+"""Programs that software devices run as well: PoCL has no fp16."""
 
 
 @cache
@@ -49,6 +51,17 @@ def adapter_number(language: str) -> str:
         refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         refuse(f"no device here runs {language} programs: {how}")
     return str(min(found, key=lambda one: one.kind != "software").number)
+
+
+def use_program(patch: pytest.MonkeyPatch, program: str) -> None:
+    """Have bundles opened with this program, such as wgsl-fp16, on an adapter that runs it."""
+    language, _, arithmetic = program.partition("-")
+    number = adapter_number(language)
+    if arithmetic == "fp16" and not _adapters()[int(number)].fp16:
+        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        refuse(f"{_adapters()[int(number)]} has no fp16 arithmetic")
+    patch.setenv("EDGELLM_ADAPTER", number)
+    patch.setenv("EDGELLM_PROGRAM", program)
 
 
 @cache
