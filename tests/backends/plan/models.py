@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
+from tvm_ffi import StructuralKey
 
 from edgellm.adapters import Adapter, list_adapters
 from edgellm.backends.plan.executor import PlanExecutor
@@ -16,8 +18,11 @@ from edgellm.backends.plan.weights import write_weights
 from edgellm.backends.tvm.gpu_weights import make
 from edgellm.bundle.manifest import MemoryFacts
 from edgellm.checkpoint import Checkpoint
-from edgellm.compile.gpu.program import write_program
+from edgellm.compile.gpu import program as program_module
+from edgellm.compile.gpu.export import Source, export
+from edgellm.compile.gpu.kernel import GpuKernel
 from edgellm.compile.plan.limits import DeviceLimits
+from edgellm.compile.plan.plan import Language
 from edgellm.quantize.formats import BITS
 from tests.golden.cases import CASES, CONTEXT, golden
 from tests.support import require
@@ -70,15 +75,29 @@ def checkpoint(name: str) -> Path:
     return CASES[name].make(Path(_root().name) / f"{name}-checkpoint", golden(name).seed)
 
 
+_exported: dict[tuple[str, StructuralKey], tuple[GpuKernel, Source]] = {}
+
+
+def _export_once(kernel: GpuKernel, language: Language) -> Source:
+    """`export`, once a session for each kernel: cases share most of them."""
+    key = language, StructuralKey(kernel.function)
+    if key not in _exported:
+        _exported[key] = kernel, export(kernel, language)
+    known, source = _exported[key]
+    assert known == replace(kernel, function=known.function), "functions alike, and nothing else"
+    return source
+
+
 @cache
 def program(name: str, quant: str, programs: tuple[str, ...]) -> Path:
     """A folder with programs and weights of golden case `name`."""
     out = Path(_root().name) / f"{name}-{quant}-{'-'.join(programs)}"
     out.mkdir()
-    with Checkpoint.open(checkpoint(name)) as opened:
+    with Checkpoint.open(checkpoint(name)) as opened, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program_module, "export", _export_once)
         for one in programs:
             language, _, arithmetic = one.partition("-")
-            write_program(
+            program_module.write_program(
                 opened.config, quant, language, arithmetic, LIMITS, CONTEXT, out / one,  # type: ignore[arg-type]
             )  # fmt: skip
         made = make(opened, BITS[quant], LIMITS.binding_bytes)

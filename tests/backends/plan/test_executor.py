@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from edgellm.backends.executor import StepInput
+from edgellm.backends.plan.launches import routine_of
 from edgellm.errors import ExecutorError
 from tests.backends.plan.models import HOSTS, adapter_number, executor, open_program, program
-from tests.backends.tvm.models import Sequences
-from tests.golden.cases import golden
+from tests.backends.tvm.models import Sequences, mixed, rows
+from tests.golden.cases import CASES, golden
 
-FAMILIES = ["llama-biases", "qwen2-sliding", "gemma3", "phi3-longrope-long"]
 pytestmark = pytest.mark.parametrize("language", sorted(HOSTS))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", CASES)
 def test_fp32_logits_are_the_references(name: str, language: str) -> None:
+    """In pieces that every routine of the program runs: prompts, some sequences' tokens, and one's."""
     reference = golden(name)
-    logits = Sequences(executor(name, language)).step({0: reference.prompt + reference.tokens})[0]
+    model = open_program(program(name, "fp32", (f"{language}-fp32",)), name, adapter_number(language))
+    sequence, ids = Sequences(model), reference.prompt + reference.tokens
+    ends = [0, *(len(ids) - rest for rest in (35, 13, 5, 1, 0))]
+    pieces = [ids[start:end] for start, end in pairwise(ends)]
+    assert {routine_of(model._plan, len(piece)) for piece in pieces} == set(range(5))
+    logits = np.concatenate([sequence.step({0: piece})[0] for piece in pieces])
+    model.close()
     assert np.abs(logits[reference.positions] - reference.logits).max() < 2e-3
     chosen = logits[len(reference.prompt) - 1 : -1].argmax(axis=-1)
     assert chosen.tolist() == reference.tokens
@@ -26,38 +35,17 @@ def test_fp32_logits_are_the_references(name: str, language: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_logits_do_not_depend_on_chunks_or_company(name: str, language: str) -> None:
-    """Random mixes of chunks and decodes of four sequences, as each sequence at once and alone."""
-    rng = np.random.default_rng(7)
-    lengths = (88, 61, 17, 33)
-    texts = [rng.integers(5, 380, length).tolist() for length in lengths]
-    model = executor(name, language)
-    alone = [Sequences(model, seed).step({0: text})[0] for seed, text in enumerate(texts)]
-    together, done = Sequences(model, 9), [0] * 4
-    while any(done[i] < lengths[i] for i in range(4)):
-        pieces = {}
-        for i in rng.permutation(4).tolist():
-            size = min(lengths[i] - done[i], int(rng.choice([0, 1, 1, 2, 5, 16, 23])))
-            if size:
-                pieces[i] = texts[i][done[i] : done[i] + size]
-        for i, logits in (together.step(pieces) if pieces else {}).items():
-            expected = alone[i][done[i] : done[i] + len(logits)]
-            np.testing.assert_allclose(logits, expected, atol=1e-4, err_msg=f"sequence {i}")
-            done[i] += len(logits)
+    for sequence, logits, alone in mixed(executor(name, language)):
+        np.testing.assert_allclose(logits, alone, atol=1e-4, err_msg=f"sequence {sequence}")
 
 
 def test_only_the_wanted_rows_come_back(language: str) -> None:
     model = executor("llama", language)
-    ids = np.arange(5, 95, dtype=np.int32)
-    table = np.array([[3, 1, 7, 0, 9, 4]], np.int32)
-
-    def rows(*wanted: int) -> np.ndarray:
-        places, ends = np.arange(90, dtype=np.int32), np.array([0, 90], np.int32)
-        return model.step(StepInput(ids, places, ends, ends[1:], table, np.array(wanted, np.int32)))
-
-    everything = rows(*range(90))  # more than a step of the program gives at once
+    table = [3, 1, 7, 0, 9, 4]
+    everything = rows(model, 90, table, *range(90))  # more than a step of the program gives at once
     assert everything.shape == (90, model.limits.vocab_size)
-    np.testing.assert_allclose(rows(19, 4), everything[[19, 4]], atol=1e-4)
-    assert rows().shape == (0, model.limits.vocab_size)
+    np.testing.assert_allclose(rows(model, 90, table, 19, 4), everything[[19, 4]], atol=1e-4)
+    assert rows(model, 90, table).shape == (0, model.limits.vocab_size)
     everything += 1  # the caller's to change
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgellm.backends.base import BuildPlan
-from edgellm.backends.executor import Float32s, StepInput
+from edgellm.backends.executor import Float32s, StepExecutor, StepInput
 from edgellm.backends.tvm import build as build_module
 from edgellm.backends.tvm.executor import TvmExecutor
 from edgellm.checkpoint import Checkpoint
@@ -61,7 +62,7 @@ def build(
 class Sequences:
     """Feeds sequences to an executor in any pieces, as an engine would."""
 
-    def __init__(self, executor: TvmExecutor, seed: int = 0) -> None:
+    def __init__(self, executor: StepExecutor, seed: int = 0) -> None:
         self.executor = executor
         blocks = np.random.default_rng(seed).permutation(executor.limits.num_blocks)
         self._free = blocks.astype(np.int32).tolist()
@@ -94,3 +95,31 @@ class Sequences:
             )
         )
         return {s: logits[starts[i] : starts[i + 1]] for i, s in enumerate(pieces)}
+
+
+def mixed(executor: StepExecutor) -> Iterator[tuple[int, Float32s, Float32s]]:
+    """Random mixes of chunks and decodes of four sequences: for each piece (sequence, its logits float32[n,
+    vocab] in company, and those where each sequence is computed at once and alone).
+    """
+    rng = np.random.default_rng(7)
+    lengths = (88, 61, 17, 33)
+    texts = [rng.integers(5, 380, length).tolist() for length in lengths]
+    alone = [Sequences(executor, seed).step({0: text})[0] for seed, text in enumerate(texts)]
+    together, done = Sequences(executor, 9), [0] * 4
+    while any(done[i] < lengths[i] for i in range(4)):
+        pieces = {}
+        for i in rng.permutation(4).tolist():
+            size = min(lengths[i] - done[i], int(rng.choice([0, 1, 1, 2, 5, 16, 23])))
+            if size:
+                pieces[i] = texts[i][done[i] : done[i] + size]
+        for i, logits in (together.step(pieces) if pieces else {}).items():
+            yield i, logits, alone[i][done[i] : done[i] + len(logits)]
+            done[i] += len(logits)
+
+
+def rows(executor: StepExecutor, count: int, table: list[int], *wanted: int) -> Float32s:
+    """Logits float32[wanted, vocab] of some of the `count` tokens of a sequence in one step."""
+    ends = np.array([0, count], np.int32)
+    places = np.arange(count, dtype=np.int32)
+    tables = np.array([table], np.int32)
+    return executor.step(StepInput(places + 5, places, ends, ends[1:], tables, np.array(wanted, np.int32)))

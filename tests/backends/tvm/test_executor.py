@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgellm.compile.heads import CacheType
-from tests.backends.tvm.models import Sequences, executor
+from tests.backends.tvm.models import Sequences, executor, mixed, rows
 from tests.compile.kernels import HERE
 from tests.golden.cases import CASES, golden
 
@@ -70,39 +70,16 @@ def test_logits_do_not_depend_on_chunks_or_company(name: str, quant: str, kv: Ca
     """Random mixes of chunks and decodes of four sequences, bit for bit as each sequence at once and
     alone.
     """
-    rng = np.random.default_rng(7)
-    lengths = (88, 61, 17, 33)
-    texts = [rng.integers(5, 380, length).tolist() for length in lengths]
-    model = executor(name, quant, kv=kv)
-    alone = [Sequences(model, seed).step({0: text})[0] for seed, text in enumerate(texts)]
-    together, done = Sequences(model, 9), [0] * 4
-    while any(done[i] < lengths[i] for i in range(4)):
-        pieces = {}
-        for i in rng.permutation(4).tolist():
-            size = min(lengths[i] - done[i], int(rng.choice([0, 1, 1, 2, 5, 16, 23])))
-            if size:
-                pieces[i] = texts[i][done[i] : done[i] + size]
-        for i, logits in (together.step(pieces) if pieces else {}).items():
-            assert np.array_equal(logits, alone[i][done[i] : done[i] + len(logits)]), f"sequence {i}"
-            done[i] += len(logits)
+    for sequence, logits, alone in mixed(executor(name, quant, kv=kv)):
+        assert np.array_equal(logits, alone), f"sequence {sequence}"
 
 
 def test_only_the_wanted_rows_come_back() -> None:
-    from edgellm.backends.executor import StepInput
-
     model = executor("llama")
-    ids = np.arange(5, 25, dtype=np.int32)
-    table = np.array([[3, 1]], np.int32)
-
-    def rows(*wanted: int) -> np.ndarray:
-        places = np.arange(20, dtype=np.int32)
-        ends = np.array([0, 20], np.int32)
-        return model.step(StepInput(ids, places, ends, ends[1:], table, np.array(wanted, np.int32)))
-
-    everything = rows(*range(20))
+    everything = rows(model, 20, [3, 1], *range(20))
     assert everything.shape == (20, model.limits.vocab_size)
-    assert np.array_equal(rows(19, 4), everything[[19, 4]])
-    assert rows().shape == (0, model.limits.vocab_size)
+    assert np.array_equal(rows(model, 20, [3, 1], 19, 4), everything[[19, 4]])
+    assert rows(model, 20, [3, 1]).shape == (0, model.limits.vocab_size)
 
 
 def _error(values: np.ndarray, reference: np.ndarray) -> float:
