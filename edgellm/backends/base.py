@@ -13,6 +13,7 @@ from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.backends.executor import Executor
+    from edgellm.backends.memory import MemoryPlan
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
     from edgellm.compile.plan.limits import Device
@@ -60,6 +61,14 @@ class LoadOptions:
     workers: int | None = None
     kv: str | None = None
     """What the key/value cache holds."""
+    on_memory: Callable[[MemoryPlan], None] | None = None
+    """Hears what will be taken, before anything is loaded."""
+
+    def planned(self, memory: MemoryPlan) -> MemoryPlan:
+        """Tell whoever asked to hear of it."""
+        if self.on_memory is not None:
+            self.on_memory(memory)
+        return memory
 
     def context_within(self, built: int) -> int:
         """Tokens that a sequence may hold, of a bundle that was built for `built`.

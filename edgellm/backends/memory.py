@@ -8,6 +8,8 @@ from edgellm.bundle.manifest import MemoryFacts
 from edgellm.errors import UnsupportedError
 from edgellm.units import bytes_text
 
+MACHINE = "this machine"
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
@@ -18,7 +20,7 @@ class MemoryPlan:
         cache: keys and values. In step mode they lie in `blocks` blocks; in request mode this is the most
             that they can take, and `blocks` is 0.
         block_size: tokens of a block. context: tokens that one sequence may hold. available: bytes that
-            the machine had free, None if unknown.
+            the device had free, None if unknown. device: what that is.
     """
 
     weights: int
@@ -29,6 +31,7 @@ class MemoryPlan:
     blocks: int = 0
     block_size: int = 0
     available: int | None = None
+    device: str = MACHINE
 
     @property
     def total(self) -> int:
@@ -43,7 +46,7 @@ class MemoryPlan:
             )
         else:
             of = f"at most, when every place holds a sequence of {self.context:,} tokens"
-        beside = "" if self.available is None else f" of {bytes_text(self.available)} free on this machine"
+        beside = "" if self.available is None else f" of {bytes_text(self.available)} free on {self.device}"
         rows = (
             ("weights", self.weights, ""),
             ("cache", self.cache, f"  {of}"),
@@ -63,12 +66,16 @@ def plan_blocks(
     block_size: int,
     step: int,
     available: int | None,
+    device: str = MACHINE,
 ) -> MemoryPlan:
     """The memory of a step executor.
 
     A batch that was asked for gets a cache for `max_batch` whole contexts. The default batch gets at most
     half of what is free beside the weights, but room for one context: sequences seldom fill theirs, and when
     the cache is full after all, the youngest waits.
+
+    Args:
+        available: bytes free on `device`, None if unknown.
 
     Raises:
         UnsupportedError: that is more than is free; says what would fit.
@@ -87,7 +94,9 @@ def plan_blocks(
             ways += [f"--max-batch {fit // each}"] if fit >= each else []
             if fit and not ways:
                 ways = [f"--max-batch 1 --context {fit * block_size}"]
-            raise UnsupportedError(_refusal(fixed + blocks * block_bytes, available, batch, context, ways))
+            raise UnsupportedError(
+                _refusal(fixed + blocks * block_bytes, available, batch, context, ways, device)
+            )
     return MemoryPlan(
         weights=facts.weight_bytes,
         cache=blocks * block_bytes,
@@ -97,6 +106,7 @@ def plan_blocks(
         blocks=blocks,
         block_size=block_size,
         available=available,
+        device=device,
     )
 
 
@@ -122,10 +132,12 @@ def plan_cohorts(facts: MemoryFacts, *, context: int, places: int, available: in
     )
 
 
-def _refusal(needed: int, available: int, batch: int, context: int, ways: list[str]) -> str:
+def _refusal(
+    needed: int, available: int, batch: int, context: int, ways: list[str], device: str = MACHINE
+) -> str:
     """Why it does not fit, and the `ways` in which it would."""
     who = f"{batch} sequences of {context:,} tokens need" if batch > 1 else f"a context of {context:,} needs"
-    said = f"{who} {bytes_text(needed)} and this machine has {bytes_text(available)} free; "
+    said = f"{who} {bytes_text(needed)} and {device} has {bytes_text(available)} free; "
     if not ways:
         return said + "even the weights do not fit: free some memory, or build with a smaller quantization"
     return said + " or ".join(ways) + " would fit"

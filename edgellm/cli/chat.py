@@ -43,11 +43,11 @@ def chat(bundle: str, system: str | None, **options: Any) -> None:
     engine_settings, sampling = split_options(options)
     interactive = sys.stdin.isatty()
     # One conversation needs one place.
-    with open_engine(bundle, {"max_batch": 1} | engine_settings) as engine:
+    shown = {"on_memory": note_memory} if interactive else {}
+    with open_engine(bundle, {"max_batch": 1} | engine_settings | shown) as engine:
         engine.params(**sampling)  # a setting that cannot work is refused before the first question
         session = _Session(engine, system, sampling, interactive)
         if interactive:
-            note_memory(engine)
             _line_editing()
             model = engine.bundle.manifest
             click.secho(

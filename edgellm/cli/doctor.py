@@ -44,7 +44,7 @@ def doctor(as_json: bool) -> None:
     print_facts(_machine_facts(report), title="This machine")
     if report["gpus"]:
         print_table(
-            ["", "adapter", "through", "kind", "memory", "fp16", "target"],
+            ["", "adapter", "through", "driver", "kind", "memory", "fp16", "target"],
             [_adapter_row(one) for one in report["gpus"]],
             title="\nGraphics adapters",
         )
@@ -174,11 +174,12 @@ def _adapter_row(adapter: dict[str, Any]) -> tuple[str, ...]:
     return (
         str(adapter["number"]),
         adapter["name"],
-        f"{adapter['api']}: {adapter['driver']}" if adapter["driver"] else adapter["api"],
+        adapter["api"],
+        adapter["driver"] or "unknown",
         adapter["kind"],
-        _size(adapter["memory"]),
+        f"{_size(adapter['free'])} free of {_size(adapter['memory'])}",
         "yes" if adapter["fp16"] else "no",
-        adapter["target"] or "",
+        adapter["target"] or "none",
     )
 
 

@@ -11,6 +11,7 @@ import click
 from edgellm.cli.output import note
 
 if TYPE_CHECKING:
+    from edgellm.backends.memory import MemoryPlan
     from edgellm.engine import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,9 +109,9 @@ def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
     return engine, sampling
 
 
-def note_memory(engine: Engine) -> None:
-    """What the engine takes of the machine's memory, line by line on stderr."""
-    for line in engine.memory.lines() if engine.memory is not None else ():
+def note_memory(memory: MemoryPlan) -> None:
+    """What an engine takes of its device's memory, line by line on stderr."""
+    for line in memory.lines():
         note(line)
 
 

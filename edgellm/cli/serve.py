@@ -132,9 +132,9 @@ def serve(
 
     engine_settings, _ = split_options(options)
     engine_settings |= {"max_queue": max_queue, "prefix_cache": not no_prefix_cache}
+    if not as_json:
+        engine_settings["on_memory"] = note_memory
     with open_engine(bundle, engine_settings) as engine:
-        if not as_json:
-            note_memory(engine)
 
         def announce(ready: Ready) -> None:
             if as_json:

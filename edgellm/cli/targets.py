@@ -12,13 +12,19 @@ from edgellm.cli.output import json_option, print_json, print_table
 @click.command()
 @json_option
 def targets(as_json: bool) -> None:
-    """List the targets: for which devices, by which backends, and which can be built here and now."""
+    """List the targets: for which devices (and which of them are here), by which backends, and which can be
+    built here and now.
+    """
+    from edgellm.adapters import list_adapters
     from edgellm.errors import UnsupportedError
     from edgellm.targets import load_targets, native_target, readiness
 
     native = None
     with suppress(UnsupportedError):  # a processor that is no target: the list is useful even so
         native = native_target().name
+    here: dict[str | None, list[str]] = {}
+    for adapter in list_adapters():
+        here.setdefault(adapter.target, []).append(str(adapter))
     rows = []
     for target in load_targets().values():
         ready = readiness(target)
@@ -28,6 +34,7 @@ def targets(as_json: bool) -> None:
                 "title": target.title,
                 "devices": target.devices,
                 "native": target.name == native,
+                "adapters": here.get(target.name, []),
                 "default_quant": target.default_quant,
                 "backends": [
                     {"name": one.name, "quants": list(one.quants), "available": one.exists}
@@ -45,7 +52,7 @@ def targets(as_json: bool) -> None:
         [
             (
                 target.name + (" (native)" if target.name == native else ""),
-                target.devices,
+                "\n".join([target.devices, *(f"here: {one}" for one in here.get(target.name, []))]),
                 target.default_quant,
                 "\n".join(
                     f"{one.name}: {', '.join(one.quants)}" + ("" if one.exists else " (not in this version)")

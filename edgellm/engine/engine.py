@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from types import TracebackType
 from typing import Any
@@ -50,6 +50,7 @@ class Engine:
         max_queue: requests that may wait before `QueueFullError`.
         prefix_cache: whether prompts that begin alike share what was computed (step-level bundles only).
         executor: an executor to use instead of the one of the bundle's backend.
+        on_memory: hears what memory will be taken, before anything is loaded.
 
     Raises:
         BundleError, MissingDependencyError: the bundle cannot be opened here.
@@ -68,13 +69,14 @@ class Engine:
         max_queue: int = 256,
         prefix_cache: bool = True,
         executor: Executor | None = None,
+        on_memory: Callable[[MemoryPlan], None] | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = self.bundle.manifest
         self.tokenizer = self.bundle.tokenizer()
         self._template = self.bundle.chat_template()
         if executor is None:
-            options = LoadOptions(threads, max_batch, context, workers, kv)
+            options = LoadOptions(threads, max_batch, context, workers, kv, on_memory)
             executor = get_backend(manifest.backend).load(self.bundle, options)
         self.executor = executor
         self.context = min(manifest.context, executor.limits.context, context or manifest.context)

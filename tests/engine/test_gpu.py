@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from edgellm import Engine
+from edgellm.adapters import list_adapters
 from edgellm.backends.executor import Float32s, Int32s, StepInput
+from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.plan.executor import PlanExecutor
 from edgellm.errors import UnsupportedError
 from tests.backends.plan.models import PROGRAMS, use_program
@@ -94,16 +96,17 @@ def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(bundle: Path) 
 
 
 def test_memory_is_sized_from_the_request(bundle: Path) -> None:
-    with Engine(bundle, context=100, max_batch=3) as engine:
+    heard: list[MemoryPlan] = []
+    with Engine(bundle, context=100, max_batch=3, on_memory=heard.append) as engine:
         limits, memory = engine.executor.limits, engine.memory
         assert (limits.num_blocks, limits.max_batch, engine.context) == (3 * 7, 3, 100)
         assert memory is not None and memory.blocks == 21 and memory.available is not None
+        assert heard == [memory] and f" free on {memory.device}" in memory.lines()[-1]
+        assert memory.device in [one.name for one in list_adapters()]
         assert memory.weights == engine.bundle.manifest.memory.weight_bytes
 
 
 def test_a_gpu_bundle_without_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgellm.adapters import list_adapters
-
     if any(one.kind != "software" for one in list_adapters()):
         pytest.skip("this machine has a GPU")
     monkeypatch.delenv("EDGELLM_ADAPTER")

@@ -97,6 +97,7 @@ class CTranslate2Backend:
             places=(options.workers or DEFAULT_WORKERS) * (options.max_batch or DEFAULT_MAX_BATCH),
             available=read_memory().available,
         )
+        options.planned(memory)
         executor = load_directory(
             bundle.path / self.name, manifest.model, manifest.quant, manifest.context, options
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgellm.adapters import EXTRAS, MODULES, Adapter, Through, choose_adapter, installed, list_adapters
 from edgellm.backends.executor import ExecutorLimits
+from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.plan.executor import BLOCK_SIZE, PlanExecutor
 from edgellm.backends.plan.host import Host
 from edgellm.backends.plan.sizing import check_limits, plan_memory
@@ -32,6 +33,7 @@ def open_executor(
     max_batch: int | None,
     default_batch: int,
     adapter: str | None = None,
+    planned: Callable[[MemoryPlan], object] = lambda memory: None,
 ) -> PlanExecutor:
     """Open a step executor over the programs and weights in `folder`.
 
@@ -43,6 +45,7 @@ def open_executor(
         max_batch: sequences with room for their whole contexts; None: `default_batch`, and what cache fits.
         adapter: number or part of the name of an adapter; None: the environment's `EDGELLM_ADAPTER`, or the
             best GPU.
+        planned: hears what will be taken, before anything is loaded.
 
     Raises:
         MissingDependencyError: neither wgpu nor pyopencl is installed.
@@ -69,6 +72,7 @@ def open_executor(
         num_blocks=memory.blocks,
         max_step_tokens=plan.sizes["n"],
     )
+    planned(memory)
     host = open_host(plan, _read_sources(folder / program, plan), weights, sizes, chosen)
     return PlanExecutor(plan, host, limits, sizes, memory)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -114,9 +115,10 @@ class OpenClHost:
 
     def close(self) -> None:
         """See `Host.close`."""
-        self._queue.finish()
-        for buffer in self._buffers.values():
-            buffer.release()
+        with suppress(cl.Error):  # of a device that is lost; its memory is gone as well
+            self._queue.finish()
+            for buffer in self._buffers.values():
+                buffer.release()
         self._routines, self._buffers = [], {}
 
     def _buffer(self, name: str, size: int, flags: int) -> Any:

@@ -56,7 +56,7 @@ def plan_memory(
     )
     memory = plan_blocks(
         on_device, context=context, max_batch=max_batch, default_batch=default_batch, block_size=BLOCK_SIZE,
-        step=step, available=adapter.free,
+        step=step, available=adapter.free, device=adapter.name,
     )  # fmt: skip
     most = min(adapter.limits.binding_bytes, adapter.limits.buffer_bytes) // max(caches.values())
     if adapter.free is None and max_batch is None:

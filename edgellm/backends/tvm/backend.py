@@ -119,6 +119,7 @@ class TvmBackend:
             step=step_bytes(manifest.model, index.step_tokens, max_batch),
             available=read_memory().available,
         )
+        options.planned(memory)
         return TvmExecutor(
             directory,
             manifest.model,

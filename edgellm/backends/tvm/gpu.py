@@ -110,5 +110,5 @@ def load(bundle: Bundle, directory: Path, options: LoadOptions) -> StepExecutor:
     manifest = bundle.manifest
     return open_executor(
         directory, manifest.model, manifest.memory, context=options.context_within(manifest.context),
-        max_batch=options.max_batch, default_batch=DEFAULT_MAX_BATCH,
+        max_batch=options.max_batch, default_batch=DEFAULT_MAX_BATCH, planned=options.planned,
     )  # fmt: skip

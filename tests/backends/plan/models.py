@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tvm_ffi import StructuralKey
@@ -106,13 +107,13 @@ def program(name: str, quant: str, programs: tuple[str, ...]) -> Path:
 
 
 def open_program(
-    folder: Path, name: str, adapter: str, *, context: int = CONTEXT, max_batch: int | None = 4
+    folder: Path, name: str, adapter: str, *, context: int = CONTEXT, max_batch: int | None = 4, **more: Any
 ) -> PlanExecutor:
     """Its executor."""
     with Checkpoint.open(checkpoint(name)) as opened:
         config = opened.config
     return open_executor(
-        folder, config, FACTS, context=context, max_batch=max_batch, default_batch=8, adapter=adapter
+        folder, config, FACTS, context=context, max_batch=max_batch, default_batch=8, adapter=adapter, **more
     )
 
 

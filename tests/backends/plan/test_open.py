@@ -26,7 +26,8 @@ from edgellm.errors import (
     UnsupportedError,
     UsageError,
 )
-from tests.backends.plan.models import adapter_number, executor, open_program, program
+from tests.backends.plan.losing import lose
+from tests.backends.plan.models import HOSTS, adapter_number, executor, open_program, program
 from tests.backends.tvm.models import Sequences
 from tests.golden.cases import golden
 
@@ -172,11 +173,25 @@ def test_no_room_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_program(llama, "llama", number, context=1 << 20, max_batch=200)
 
 
-def test_a_lost_device_is_told_with_likely_causes(llama: Path) -> None:
-    model: PlanExecutor = open_program(llama, "llama", adapter_number("wgsl"))
+@pytest.mark.parametrize("language", sorted(HOSTS))
+def test_a_lost_device_is_told_with_likely_causes(language: str) -> None:
+    folder = program("llama", "fp32", (f"{language}-fp32",))
+    model: PlanExecutor = open_program(folder, "llama", adapter_number(language))
     Sequences(model).step({0: [5, 6, 7]})
-    model.host._device.destroy()  # type: ignore[union-attr]
-    with pytest.raises(
-        ExecutorError, match=r"stopped during a step .*memory ran out .*Open the bundle again"
-    ):
-        Sequences(model).step({0: [5, 6, 7]})
+    assert model.host is not None
+    lose(model.host)
+    for _ in range(2):
+        with pytest.raises(
+            ExecutorError, match=r"stopped during a step .*memory ran out .*Open the bundle again"
+        ):
+            Sequences(model).step({0: [5, 6, 7]})
+    model.close()
+
+
+def test_memory_is_told_before_anything_is_loaded(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[object] = []
+    real = opening._open_host
+    monkeypatch.setattr(opening, "_open_host", lambda *all: (happened.append("loaded"), real(*all))[1])
+    model = open_program(llama, "llama", adapter_number("wgsl"), planned=happened.append)
+    assert happened == [model.memory, "loaded"]
+    model.close()
