@@ -87,8 +87,11 @@ def test_the_context_is_checked_against_the_bundle(context: int) -> None:
 
 def test_a_bundle_is_opened_with_the_memory_that_was_planned(bundle_dir: Path) -> None:
     bundle = Bundle.open(bundle_dir)
-    executor = get_backend(bundle.manifest.backend).load(bundle, LoadOptions(context=32, max_batch=3))
+    heard: list[MemoryPlan] = []
+    options = LoadOptions(context=32, max_batch=3, on_memory=heard.append)
+    executor = get_backend(bundle.manifest.backend).load(bundle, options)
     try:
+        assert heard == [executor.memory]
         assert executor.memory is not None
         assert executor.memory.context == executor.limits.context == 32
         assert executor.memory.weights == bundle.manifest.memory.weight_bytes
