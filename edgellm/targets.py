@@ -9,8 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from edgellm import __version__
-from edgellm.backends import BACKENDS, get_backend
+from edgellm.backends import get_backend
 from edgellm.backends.base import BuildPlan
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.plan.limits import Device
@@ -27,13 +26,6 @@ class TargetBackend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     quants: tuple[str, ...]
-    planned: bool = False
-    """Whether it cannot serve this target yet, even if it serves others."""
-
-    @property
-    def exists(self) -> bool:
-        """Whether this version of edgellm has the backend for this target."""
-        return self.name in BACKENDS and not self.planned
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,11 +45,6 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Of GPU targets: the programs they need, and the limits of their devices."""
     notes: str = ""
 
-    @property
-    def buildable(self) -> bool:
-        """Whether this version of edgellm can build for it (what may have to be installed aside)."""
-        return any(backend.exists for backend in self.backends)
-
 
 @dataclass(frozen=True)
 class Pick:
@@ -75,25 +62,14 @@ def load_targets() -> dict[str, Target]:
     for file in data_dir("targets").glob("*.toml"):
         target = msgspec.toml.decode(file.read_bytes(), type=Target)
         targets.append(msgspec.structs.replace(target, name=file.stem))
-    targets.sort(key=lambda target: (_KINDS.index(target.kind), not target.buildable, target.name))
+    targets.sort(key=lambda target: (_KINDS.index(target.kind), target.name))
     return {target.name: target for target in targets}
 
 
-@dataclass(frozen=True)
-class Readiness:
-    """Whether this version, as it is installed, can build for a target; else what is missing, in one line."""
-
-    buildable: bool
-    missing: str | None
-
-
-def readiness(target: Target) -> Readiness:
-    """What stands between this installation and a build for `target`."""
-    if not target.buildable:
-        names = " and ".join(one.name for one in target.backends)
-        return Readiness(False, f"the {names} backend is not part of edgellm {__version__}")
-    missing = [get_backend(one.name).missing() for one in target.backends if one.exists]
-    return Readiness(None in missing, None if None in missing else missing[0])
+def missing_for(target: Target) -> str | None:
+    """What to install before a build for `target` works, in one line; None if one of its backends is ready."""
+    missing = [get_backend(one.name).missing() for one in target.backends]
+    return None if None in missing else missing[0]
 
 
 def native_target(machine: str | None = None) -> Target:
@@ -153,7 +129,7 @@ def offers(target: Target, quant: str | None, backend: str | None) -> tuple[str,
     """The part of the pick that needs no model: (quantization, backends that offer it, in order).
 
     Raises:
-        UnsupportedError: no backend of this version does; says what can be built.
+        UnsupportedError: no backend does; says what can be built.
     """
     candidates = [one for one in target.backends if backend in (None, one.name)]
     if not candidates:
@@ -162,32 +138,8 @@ def offers(target: Target, quant: str | None, backend: str | None) -> tuple[str,
     if quant is None:
         offered = [one for some in candidates for one in some.quants]
         quant = target.default_quant if target.default_quant in offered else offered[0]
-    found = [one for one in candidates if one.exists and quant in one.quants]
+    found = [one for one in candidates if quant in one.quants]
     if not found:
-        raise UnsupportedError(_refusal(target, quant, candidates))
+        quants = dict.fromkeys(name for one in candidates for name in one.quants)
+        raise UnsupportedError(f"{target.name} has no quantization {quant!r}; it has {', '.join(quants)}")
     return quant, found
-
-
-def _refusal(target: Target, quant: str, candidates: list[TargetBackend]) -> str:
-    ready = [one for one in candidates if one.exists]
-    if not ready:
-        works = [one.name for one in load_targets().values() if one.buildable]
-        missing = " and ".join(one.name for one in candidates)
-        if target.buildable:
-            other = next(one.name for one in target.backends if one.exists)
-            return (
-                f"the {missing} backend of {target.name} is not part of edgellm {__version__}; "
-                f"{other} can build for {target.name} now"
-            )
-        return (
-            f"target {target.name} ({target.title}) needs the {missing} backend, which is not part of "
-            f"edgellm {__version__}; targets that can be built now: {', '.join(works)}"
-        )
-    quants = list(dict.fromkeys(name for one in ready for name in one.quants))
-    later = [one.name for one in candidates if not one.exists and quant in one.quants]
-    if later:
-        return (
-            f"{quant} for {target.name} needs the {later[0]} backend, which is not part of edgellm "
-            f"{__version__}; what can be built now: {', '.join(quants)}"
-        )
-    return f"{target.name} has no quantization {quant!r}; it has {', '.join(quants)}"

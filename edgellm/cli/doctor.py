@@ -19,7 +19,7 @@ from edgellm.backends.tvm.isa import FORCE, NEEDS
 from edgellm.cli.output import json_option, print_facts, print_json, print_table
 from edgellm.errors import UnsupportedError
 from edgellm.machine import free_disk, read_cpu, read_memory
-from edgellm.targets import load_targets, native_target, readiness
+from edgellm.targets import load_targets, missing_for, native_target
 from edgellm.units import bytes_text
 
 EXTRAS = {
@@ -76,8 +76,8 @@ def examine() -> dict[str, Any]:
     native = None
     with suppress(UnsupportedError):
         native = native_target().name
-    states = {target.name: readiness(target) for target in load_targets().values()}
-    builds = [name for name, state in states.items() if state.buildable]
+    missing = {target.name: missing_for(target) for target in load_targets().values()}
+    builds = [name for name, what in missing.items() if what is None]
     cpu = read_cpu()
     adapters = list_adapters()
     here = {native, *(adapter.target for adapter in adapters)}
@@ -96,7 +96,7 @@ def examine() -> dict[str, Any]:
         "extras": [_extra(name) for name in EXTRAS],
         "builds": builds,
         "runs": [name for name in builds if name in here],
-        "cannot_build": {name: state.missing for name, state in states.items() if not state.buildable},
+        "cannot_build": {name: what for name, what in missing.items() if what is not None},
     }
 
 

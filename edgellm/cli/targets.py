@@ -17,7 +17,7 @@ def targets(as_json: bool) -> None:
     """
     from edgellm.adapters import list_adapters
     from edgellm.errors import UnsupportedError
-    from edgellm.targets import load_targets, native_target, readiness
+    from edgellm.targets import load_targets, missing_for, native_target
 
     native = None
     with suppress(UnsupportedError):  # a processor that is no target: the list is useful even so
@@ -27,7 +27,7 @@ def targets(as_json: bool) -> None:
         here.setdefault(adapter.target, []).append(str(adapter))
     rows = []
     for target in load_targets().values():
-        ready = readiness(target)
+        missing = missing_for(target)
         rows.append(
             {
                 "target": target.name,
@@ -36,12 +36,9 @@ def targets(as_json: bool) -> None:
                 "native": target.name == native,
                 "adapters": here.get(target.name, []),
                 "default_quant": target.default_quant,
-                "backends": [
-                    {"name": one.name, "quants": list(one.quants), "available": one.exists}
-                    for one in target.backends
-                ],
-                "buildable": ready.buildable,
-                "missing": ready.missing,
+                "backends": [{"name": one.name, "quants": list(one.quants)} for one in target.backends],
+                "buildable": missing is None,
+                "missing": missing,
             }
         )
     if as_json:
@@ -54,11 +51,8 @@ def targets(as_json: bool) -> None:
                 target.name + (" (native)" if target.name == native else ""),
                 "\n".join([target.devices, *(f"here: {one}" for one in here.get(target.name, []))]),
                 target.default_quant,
-                "\n".join(
-                    f"{one.name}: {', '.join(one.quants)}" + ("" if one.exists else " (not in this version)")
-                    for one in target.backends
-                ),
-                "yes" if readiness(target).buildable else f"no: {readiness(target).missing}",
+                "\n".join(f"{one.name}: {', '.join(one.quants)}" for one in target.backends),
+                "no: " + missing if (missing := missing_for(target)) else "yes",
             )
             for target in load_targets().values()
         ],

@@ -9,7 +9,7 @@ from edgellm.compile.gpu.tokens import FIELDS, ID
 from edgellm.compile.gpu.weights import Matrix
 from edgellm.quantize.formats import GROUP
 
-THREADS = 32
+THREADS = 64
 
 
 def embed(

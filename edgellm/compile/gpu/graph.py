@@ -19,13 +19,12 @@ from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.gpu.attention import attention, item_tokens, merge
 from edgellm.compile.gpu.embed import embed
 from edgellm.compile.gpu.fit import check_fits
-from edgellm.compile.gpu.gemm import gemm
 from edgellm.compile.gpu.kernel import GpuKernel
-from edgellm.compile.gpu.matvec import matvec
 from edgellm.compile.gpu.norm import norm
 from edgellm.compile.gpu.parameters import Parameter, array_names, parameters, splits
 from edgellm.compile.gpu.product import Product
 from edgellm.compile.gpu.rope import rotate_and_append
+from edgellm.compile.gpu.styles import Style, product_kernel, styles
 from edgellm.compile.gpu.tokens import FIELDS
 from edgellm.compile.gpu.top import CHUNK, TOP, chunks, last_top, top_of_candidates, top_of_logits
 from edgellm.compile.heads import CacheType, heads_of
@@ -44,20 +43,6 @@ class Graph:
     buffers: list[Buffer]
     routines: list[Routine]
     sizes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _Style:
-    """How a routine for steps of up to `most` tokens computes.
-
-    Attributes:
-        rows: of a workgroup of a product. tiled: products go by tiles. parts: of a context in attention.
-    """
-
-    most: int
-    rows: int
-    tiled: bool
-    parts: int
 
 
 def lower(
@@ -80,7 +65,7 @@ def lower(
     sizes = {"n": max_tokens, "r": max_rows, "b": 0, "m": 0, "blocks": 0, "context": 0}
     table, slots = KernelTable(), Slots(sizes)
     routines = []
-    for style in _styles(limits, max_tokens):
+    for style in styles(limits, max_tokens):
         routine = RoutineBuilder(table, style.most)
         _Graph(config, BITS[quant], arithmetic == "fp16", limits, routine, style).forward()
         routines.append(routine.finish(slots))
@@ -88,18 +73,6 @@ def lower(
     cache: CacheType = "fp16" if arithmetic == "fp16" else "fp32"
     buffers = [*_inputs(config), *_caches(config, cache), *slots.buffers(), *_outputs(config)]
     return Graph(table.kernels, buffers, routines, sizes)
-
-
-def _styles(limits: DeviceLimits, max_tokens: int) -> list[_Style]:
-    tile = 64 if limits.threads >= 256 else 32
-    styles = [
-        _Style(1, 1, False, limits.attention_parts),
-        _Style(4, 4, False, limits.attention_parts),
-        _Style(8, 8, False, limits.attention_parts),
-        _Style(32, 32, True, 1),
-        _Style(max_tokens, tile, True, 1),
-    ]
-    return [one for one in styles[:-1] if one.most < max_tokens] + [styles[-1]]
 
 
 def _inputs(config: ModelConfig) -> list[Buffer]:
@@ -141,7 +114,7 @@ class _Graph:
         half: bool,
         limits: DeviceLimits,
         routine: RoutineBuilder,
-        style: _Style,
+        style: Style,
     ) -> None:
         self.config, self.bits, self.half, self.limits = config, bits, half, limits
         self.routine, self.style = routine, style
@@ -169,7 +142,7 @@ class _Graph:
         )
         head = "embed" if c.tie_word_embeddings else "lm_head"
         product = self._product(head, c.hidden_size)
-        style = replace(self.style, rows=32) if self.style.tiled else self.style
+        style = replace(self.style, rows=min(32, self.style.rows))
         self._multiply("logits", product, head, [picked], [Value("logits")], style, "r")
         self._top()
 
@@ -234,7 +207,7 @@ class _Graph:
             self._product(matrix, c.hidden_size), gated=gated, result=self.narrow if gated else "float32"
         )
         sources = [x, Value(weight)]
-        if self.style.tiled:
+        if self.style.apart:
             h = self.routine.value("n", c.hidden_size, self.narrow)
             self._launch(
                 "norm", partial(norm, c.hidden_size, eps=c.norm_eps, result=self.narrow), [*sources, h]
@@ -259,7 +232,7 @@ class _Graph:
         weight: str,
         sources: list[Value],
         others: list[Value],
-        style: _Style | None = None,
+        style: Style | None = None,
         size: str = "n",
     ) -> None:
         """Launch a product, part by part of its matrix."""
@@ -268,13 +241,8 @@ class _Graph:
             others = [Value(f"{weight}_bias"), *others]
         for tag, first, rows, arrays in self._matrix(self.parameters[weight]):
             part = replace(product, outputs=rows, first=first, width=product.outputs)
-            if style.tiled:
-                half_sums = product.source == "float16" and self.limits.half_sums
-                make = partial(gemm, part, rows=style.rows, half_sums=half_sums, size=size)
-            else:
-                width, slices = self.limits.tile
-                make = partial(matvec, part, rows=style.rows, slices=slices, width=width, size=size)
-            self._launch(f"{name}{tag}_{style.rows}", make, [*sources, *arrays, *others])
+            label, make = product_kernel(part, style, self.limits, size)
+            self._launch(f"{name}{tag}_{label}", make, [*sources, *arrays, *others])
 
     def _top(self) -> None:
         c = self.config

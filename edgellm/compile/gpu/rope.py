@@ -8,8 +8,8 @@ from edgellm.compile.gpu.kernel import Cell, GpuKernel, KernelBuilder, Value, ba
 from edgellm.compile.gpu.tokens import FIELDS, POSITION, SLOT
 from edgellm.compile.heads import BLOCK_SIZE, Heads
 
-_THREADS = 128
-"""At most: a head may have more entries."""
+_THREADS = (64, 128)
+"""The fewest and the most: a head may have fewer entries, or more."""
 
 
 def rotate_and_append(
@@ -23,7 +23,7 @@ def rotate_and_append(
     q float32[n * heads * dim].
     """
     dim, half = heads.dim, heads.rotary_dim // 2
-    threads = min(dim, _THREADS)
+    threads = _THREADS[dim > _THREADS[0]]
     with KernelBuilder(name) as k:
         n, context, blocks = k.size("n"), k.size("context"), k.size("blocks")
         qkv = k.buffer("qkv", n * row, "float32")

@@ -12,6 +12,8 @@ class DeviceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         threads: of a workgroup. shared_bytes: of its memory. buffers: storage buffers a kernel may take.
         binding_bytes: of a buffer as a kernel sees it. grid: workgroups along one dimension.
         tile: outputs × slices of the inputs in a workgroup of a matrix product on few rows.
+        direct: products do without the workgroup's memory; where there are many rows, a thread takes so many
+            rows × outputs. None: products share sums and tiles in that memory.
         attention_parts: workgroups that share a long context in steps of few tokens.
         half_sums: fp16 programs add up products within a group in fp16 where there are many rows.
     """
@@ -22,6 +24,7 @@ class DeviceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     binding_bytes: int = 128 << 20
     grid: int = 65535
     tile: tuple[int, int] = (64, 4)
+    direct: tuple[int, int] | None = None
     attention_parts: int = 8
     half_sums: bool = True
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgellm.compile.gpu.direct import direct
+from edgellm.compile.gpu.export import export
 from edgellm.compile.gpu.gemm import gemm
 from edgellm.compile.gpu.kernel import GpuKernel
 from edgellm.compile.gpu.matvec import matvec
@@ -53,6 +55,11 @@ def few(rows: int, slices: int = 4, width: int = 64):
 
 def many(rows: int, half_sums: bool = False):
     return lambda p: gemm(p, "product", rows=rows, half_sums=half_sums)
+
+
+def alone(rows: int, each: int, half_sums: bool = False):
+    """Without the workgroup's memory."""
+    return lambda p: direct(p, "product", rows=rows, each=each, half_sums=half_sums)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16, 32])
@@ -104,3 +111,40 @@ def test_half(half_device: Runner, bits: int, rng: np.random.Generator) -> None:
     check(
         half_device, few(1), replace(p, source="float32", norm=1e-6, residual=True, result="float32"), 1, rng
     )
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16, 32])
+def test_direct(device: Runner, bits: int, rng: np.random.Generator) -> None:
+    """One row, and tiles that reach beyond the rows and beyond the outputs."""
+    p = Product(192, INPUTS, bits, bias=True, residual=True)
+    check(device, alone(1, 1), p, 1, rng)
+    check(device, alone(8, 2), p, 13, rng)
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh"])
+def test_direct_and_gated(device: Runner, kind: str, rng: np.random.Generator) -> None:
+    p = Product(192, INPUTS, 4, gated=kind, bias=True)
+    check(device, alone(1, 2), p, 1, rng)
+    check(device, alone(4, 4), p, 7, rng)
+    check(device, alone(4, 2), Product(64, 64, 4, gated=kind, first=128, width=256), 3, rng)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_direct_with_a_norm(device: Runner, rows: int, rng: np.random.Generator) -> None:
+    check(device, alone(rows, 1), Product(192, INPUTS, 4, bias=True, norm=1e-6), 5, rng)
+    check(device, alone(rows, 2), Product(128, INPUTS, 8, gated="silu", norm=1e-6), 5, rng)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_direct_half(half_device: Runner, bits: int, rng: np.random.Generator) -> None:
+    p = Product(192, INPUTS, bits, half=True, source="float16", result="float16")
+    check(half_device, alone(1, 1), p, 5, rng, 2e-3)
+    check(half_device, alone(8, 2, half_sums=True), p, 37, rng, 5e-3)
+
+
+def test_direct_takes_no_memory_of_the_workgroup() -> None:
+    for half_sums in (False, True):
+        p = Product(192, INPUTS, 4, norm=None if half_sums else 1e-6, source="float16", half=True)
+        kernel = direct(p, "product", rows=4, each=2, half_sums=half_sums)
+        assert kernel.shared_bytes == 0 and kernel.threads == (64, 1, 1)
+        assert "barrier" not in export(kernel, "opencl").text
