@@ -67,7 +67,7 @@ def load_targets() -> dict[str, Target]:
 
 
 def missing_for(target: Target) -> str | None:
-    """What to install before a build for `target` works, in one line; None if one of its backends is ready."""
+    """What to install before a build for `target` works, in one line; None if a backend is ready."""
     missing = [get_backend(one.name).missing() for one in target.backends]
     return None if None in missing else missing[0]
 

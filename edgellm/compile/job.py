@@ -6,8 +6,6 @@ goes back to the system with the process, and several libraries compile side by 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -16,12 +14,10 @@ import msgspec
 from edgellm.bundle.model_config import ModelConfig, Rope
 from edgellm.compile.heads import CacheType
 from edgellm.compile.isa import Isa
+from edgellm.compile.key import content_key
 from edgellm.errors import EdgeLLMError
 
 _COMPILERS = ("apache-tvm", "apache-tvm-ffi", "ziglang")
-_PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCES = ("compile", "quantize", "bundle/model_config.py")
-"""What decides on the code that comes out, beside the job and the compilers."""
 
 
 def kernel_config(config: ModelConfig) -> ModelConfig:
@@ -51,14 +47,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def key(self) -> str:
         """Hash of all that the library depends on: the shape, the compilers and this package's own code."""
-        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic"))
-        for name in _COMPILERS:
-            digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
-        for source in _SOURCES:
-            path = _PACKAGE / source
-            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-                digest.update(f"{file.relative_to(_PACKAGE).as_posix()}\n".encode() + file.read_bytes())
-        return digest.hexdigest()
+        return content_key(self, _COMPILERS)
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

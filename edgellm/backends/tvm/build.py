@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgellm.backends.base import BuildPlan, Progress
+from edgellm.backends.tvm.compilation import Task, compiling
 from edgellm.backends.tvm.executor import library_name
-from edgellm.backends.tvm.libraries import compiling
 from edgellm.backends.tvm.weights import Index, Writer, write_index
 from edgellm.compile.heads import cache_types
 from edgellm.compile.isa import ISAS, default_system, for_system
-from edgellm.compile.job import Job, kernel_config
+from edgellm.compile.job import Job, Request, kernel_config
 from edgellm.compile.parameters import Parameter, is_norm, parameters
 from edgellm.machine import system_name
 from edgellm.quantize import int4, int8
 from edgellm.quantize.cpu_layout import BLOCK, pack, pack_floats, run_inputs
 from edgellm.quantize.formats import BITS, ZERO, padded
+from edgellm.resources import cache_dir
 
 if TYPE_CHECKING:
     from edgellm.checkpoint import Checkpoint
@@ -39,23 +42,40 @@ def write_model(checkpoint: Checkpoint, plan: BuildPlan, out: Path, progress: Pr
     system = plan.system or default_system(plan.target, system_name())
     isas = [for_system(isa, plan.target, system) for isa in ISAS[plan.target]]
     caches = cache_types(plan.quant)
-    jobs = [
-        (Job(kernel_config(config), isa, plan.quant, STEP_TOKENS, caches), out / library_name(isa.name))
-        for isa in isas
-    ]
+    jobs = [Job(kernel_config(config), isa, plan.quant, STEP_TOKENS, caches) for isa in isas]
+    tasks = [library_task(job, out / library_name(job.isa.name), plan.dump) for job in jobs]
     total = checkpoint.weights.total_bytes()
     done = 0
-    with compiling(jobs, plan.dump) as compilation:
+    with compiling(tasks) as compilation:
         with Writer(out) as writer:
             for parameter in parameters(config):
                 writer.add(parameter.name, _make(checkpoint, parameter, bits))
                 done += sum(checkpoint.weights.nbytes(source) for source in parameter.sources)
                 progress("convert", min(done, total), total)
                 compilation.poll()
-        compilation.wait(lambda ready, jobs: progress("compile", ready, jobs))
+        compilation.wait(partial(progress, "compile"))
     names = tuple(isa.name for isa in isas)
     index = Index(names, plan.quant, caches, STEP_TOKENS, tuple(writer.entries))
     write_index(out, index)
+
+
+def library_task(job: Job, out: Path, dump: Path | None = None) -> Task:
+    """Compile the library `out`.
+
+    Args:
+        dump: a directory that receives a folder for each instruction set with its phases; the cache is not
+            asked then.
+    """
+    phases = str(dump.resolve() / job.isa.name) if dump is not None else None
+    return Task(
+        f"for {job.isa.name}",
+        "edgellm.compile.job",
+        msgspec.json.encode(Request(job, str(out.resolve()), phases)),
+        cache_dir("libraries") / f"{job.key()}.so",
+        read=out.read_bytes,
+        write=out.write_bytes,
+        ask=dump is None,
+    )
 
 
 def _make(checkpoint: Checkpoint, parameter: Parameter, bits: int) -> NDArray[np.uint8] | Float32s:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,20 @@ import msgspec
 from numpy.typing import NDArray
 
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
-from edgellm.backends.cpu import compute_threads
-from edgellm.backends.tvm.child import Child
+from edgellm.backends.tvm.compilation import Task, compiling
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.resources import cache_dir
 
 if TYPE_CHECKING:
     from edgellm.backends.executor import StepExecutor
     from edgellm.bundle import Bundle
     from edgellm.checkpoint import Checkpoint
+    from edgellm.compile.gpu.job import Job
     from edgellm.compile.plan.limits import Device
 
 QUANTS = ("int4", "int8", "fp16", "fp32")
 DEFAULT_MAX_BATCH = 8
 _RUNTIME_BYTES = 100 << 20
-_POLL_SECONDS = 0.02
 _SHAPES = (("hidden_size", 64), ("head_dim", 8))
 
 
@@ -55,28 +55,17 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
     """Write the device's programs, lowered in processes of their own, and the weights meanwhile."""
     from edgellm.backends.plan.weights import write_weights
     from edgellm.backends.tvm.gpu_weights import make
-    from edgellm.compile.gpu.job import Request
+    from edgellm.compile.gpu.job import Job
     from edgellm.quantize.formats import BITS
 
     config = checkpoint.config
-    waiting = [
-        Request(config, plan.quant, program, device.limits, plan.context, str((out / program).resolve()))
+    tasks = [
+        _program_task(Job(config, plan.quant, program, device.limits, plan.context), out / program)
         for program in device.programs
     ]
-    children: list[Child] = []
-
-    def poll() -> int:
-        """Start what waits and collect what has ended; programs still to come."""
-        children[:] = [child for child in children if not child.done()]
-        while waiting and len(children) < compute_threads():
-            request = waiting.pop(0)
-            children.append(Child("edgellm.compile.gpu.job", msgspec.json.encode(request), request.program))
-        return len(children) + len(waiting)
-
     total = checkpoint.weights.total_bytes()
     done = 0
-    try:
-        poll()
+    with compiling(tasks) as compilation:
 
         def buffers() -> Iterator[tuple[str, NDArray[Any]]]:
             nonlocal done
@@ -84,16 +73,10 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
                 yield from arrays
                 done += sum(checkpoint.weights.nbytes(source) for source in parameter.sources)
                 progress("convert", min(done, total), total)
-                poll()
+                compilation.poll()
 
         weight_bytes = write_weights(out, buffers())
-        while left := poll():
-            progress("compile", len(device.programs) - left, len(device.programs))
-            time.sleep(_POLL_SECONDS)
-        progress("compile", len(device.programs), len(device.programs))
-    finally:
-        for child in children:
-            child.stop()
+        compilation.wait(partial(progress, "compile"))
     return Built(
         backend_version=importlib.metadata.version("apache-tvm"),
         batching="step",
@@ -101,6 +84,23 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
         kv_bytes_per_token=config.kv_bytes_per_token(4 if device.programs[0].endswith("fp32") else 2),
         runtime_bytes=_RUNTIME_BYTES,
     )
+
+
+def _program_task(job: Job, out: Path) -> Task:
+    """Write a program into the new folder `out`."""
+    from edgellm.compile.gpu.job import Request
+
+    def read() -> bytes:
+        return msgspec.msgpack.encode({file.name: file.read_bytes() for file in sorted(out.iterdir())})
+
+    def write(data: bytes) -> None:
+        out.mkdir(parents=True)
+        for name, text in msgspec.msgpack.decode(data, type=dict[str, bytes]).items():
+            (out / Path(name).name).write_bytes(text)
+
+    request = msgspec.json.encode(Request(job, str(out.resolve())))
+    entry = cache_dir("programs") / f"{job.key()}.msgpack"
+    return Task(job.program, "edgellm.compile.gpu.job", request, entry, read, write)
 
 
 def load(bundle: Bundle, directory: Path, options: LoadOptions) -> StepExecutor:

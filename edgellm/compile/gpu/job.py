@@ -9,18 +9,29 @@ from typing import Any, cast
 import msgspec
 
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.compile.key import content_key
 from edgellm.compile.plan.limits import DeviceLimits
 from edgellm.errors import EdgeLLMError
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to write: LANGUAGE-ARITHMETIC of a model, into the new folder `out`."""
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One program: LANGUAGE-ARITHMETIC of a model, its weights stored as `quant`, for one device class."""
 
     config: ModelConfig
     quant: str
     program: str
     limits: DeviceLimits
     context: int
+
+    def key(self) -> str:
+        """Hash of all that the program depends on."""
+        return content_key(self, ("apache-tvm", "apache-tvm-ffi"))
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to write, into the new folder `out`."""
+
+    job: Job
     out: str
 
 
@@ -29,11 +40,12 @@ def main() -> int:
     from edgellm.compile.gpu.program import write_program
 
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    language, _, arithmetic = request.program.partition("-")
+    job = request.job
+    language, _, arithmetic = job.program.partition("-")
     try:
         write_program(
-            request.config, request.quant, cast(Any, language), cast(Any, arithmetic), request.limits,
-            request.context, Path(request.out),
+            job.config, job.quant, cast(Any, language), cast(Any, arithmetic), job.limits, job.context,
+            Path(request.out),
         )  # fmt: skip
     except EdgeLLMError as error:
         print(error, file=sys.stderr)

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 import edgellm
-from edgellm.backends.tvm import libraries
-from edgellm.backends.tvm.libraries import compiling
+from edgellm.backends.tvm import compilation as module
+from edgellm.backends.tvm.build import library_task
+from edgellm.backends.tvm.compilation import compiling
 from edgellm.bundle import Bundle, verify
 from edgellm.checkpoint import Checkpoint
 from edgellm.compile.isa import X86_64
@@ -33,7 +34,7 @@ def job(checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def compiled(job: Job, out: Path, dump: Path | None = None) -> list[tuple[int, int]]:
     """Compile to `out`; what progress heard."""
     heard: list[tuple[int, int]] = []
-    with compiling([(job, out)], dump) as compilation:
+    with compiling([library_task(job, out, dump)]) as compilation:
         compilation.wait(lambda done, total: heard.append((done, total)))
     return heard
 
@@ -68,7 +69,7 @@ def test_the_key_knows_what_the_code_depends_on(job: Job, monkeypatch: pytest.Mo
 
 
 def test_the_cache_stays_small(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "KEPT_LIBRARIES", 2)
+    monkeypatch.setattr(module, "KEPT", 2)
     compiled(job, tmp_path / "one.so")
     folder = tmp_path / "cache" / "libraries"
     [made] = folder.iterdir()
@@ -77,7 +78,7 @@ def test_the_cache_stays_small(job: Job, tmp_path: Path, monkeypatch: pytest.Mon
         os.utime(folder / f"{age}.so", (time.time() - 100 * (age + 1),) * 2)
     (folder / ".half.so.1").write_bytes(b"")
     os.utime(folder / ".half.so.1", (0, 0))
-    libraries._tidy(folder)
+    module._tidy(folder)
     assert sorted(file.name for file in folder.iterdir()) == sorted([made.name, "0.so"])
 
 
@@ -90,7 +91,7 @@ def test_a_failure_is_told_in_one_line(job: Job, tmp_path: Path) -> None:
 
 def test_leaving_early_ends_the_processes(job: Job, tmp_path: Path) -> None:
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), compiling([(job, tmp_path / "x.so")]) as compilation:
+    with pytest.raises(KeyboardInterrupt), compiling([library_task(job, tmp_path / "x.so")]) as compilation:
         process = compilation._children[0][0].process
         raise KeyboardInterrupt
     assert process.returncode is not None and time.monotonic() - started < 5
