@@ -25,10 +25,10 @@ from edgellm.compile.gpu.kernel import GpuKernel
 from edgellm.compile.plan.limits import DeviceLimits
 from edgellm.compile.plan.plan import Language
 from edgellm.quantize.formats import BITS
+from edgellm.targets import load_targets
 from tests.golden.cases import CASES, CONTEXT, golden
 from tests.support import require
 
-LIMITS = DeviceLimits()
 FACTS = MemoryFacts(1 << 20, 1, 1)
 HOSTS = {
     "wgsl": ("wgpu", "wgpu", "pip install 'edgellm[gpu]' and apt-get install mesa-vulkan-drivers"),
@@ -89,19 +89,26 @@ def _export_once(kernel: GpuKernel, language: Language) -> Source:
     return source
 
 
+def limits_of(target: str | None) -> DeviceLimits:
+    """The limits of a GPU target; those that programs have by themselves if there is none."""
+    device = load_targets()[target].device if target is not None else None
+    return device.limits if device is not None else DeviceLimits()
+
+
 @cache
-def program(name: str, quant: str, programs: tuple[str, ...]) -> Path:
+def program(name: str, quant: str, programs: tuple[str, ...], target: str | None = None) -> Path:
     """A folder with programs and weights of golden case `name`."""
-    out = Path(_root().name) / f"{name}-{quant}-{'-'.join(programs)}"
+    limits = limits_of(target)
+    out = Path(_root().name) / f"{name}-{quant}-{'-'.join(programs)}-{target}"
     out.mkdir()
     with Checkpoint.open(checkpoint(name)) as opened, pytest.MonkeyPatch.context() as patch:
         patch.setattr(program_module, "export", _export_once)
         for one in programs:
             language, _, arithmetic = one.partition("-")
             program_module.write_program(
-                opened.config, quant, language, arithmetic, LIMITS, CONTEXT, out / one,  # type: ignore[arg-type]
+                opened.config, quant, language, arithmetic, limits, CONTEXT, out / one,  # type: ignore[arg-type]
             )  # fmt: skip
-        made = make(opened, BITS[quant], LIMITS.binding_bytes)
+        made = make(opened, BITS[quant], limits.binding_bytes)
         write_weights(out, (buffer for _, buffers in made for buffer in buffers))
     return out
 
@@ -118,7 +125,9 @@ def open_program(
 
 
 @cache
-def executor(name: str, language: str, quant: str = "fp32", arithmetic: str = "fp32") -> PlanExecutor:
+def executor(
+    name: str, language: str, quant: str = "fp32", arithmetic: str = "fp32", target: str | None = None
+) -> PlanExecutor:
     """Golden case `name` on a device that runs `language`, with room for four sequences."""
     number = adapter_number(language)
-    return open_program(program(name, quant, (f"{language}-{arithmetic}",)), name, number)
+    return open_program(program(name, quant, (f"{language}-{arithmetic}",), target), name, number)

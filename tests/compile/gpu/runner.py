@@ -33,6 +33,10 @@ class WgpuRunner:
         self._device = adapter.request_device_sync(required_features=["shader-f16"] if self.fp16 else [])
         self._usage = wgpu.BufferUsage
 
+    def compile(self, text: str) -> None:
+        """Let the validator of wgpu take a text."""
+        self._device.create_shader_module(code=text)
+
     def run(self, kernel: GpuKernel, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
         """What the kernel leaves in the buffers that it writes, in their order."""
         device, usage = self._device, self._usage
@@ -84,6 +88,10 @@ class OpenClRunner:
         self.fp16 = "cl_khr_fp16" in device.extensions
         self._context = cl.Context([device])
         self._queue = cl.CommandQueue(self._context)
+
+    def compile(self, text: str) -> None:
+        """Let the device's compiler take a text."""
+        self._cl.Program(self._context, text).build()
 
     def run(self, kernel: GpuKernel, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
         """See `WgpuRunner.run`."""

@@ -27,13 +27,16 @@ def tokens(name: str) -> list[int]:
     return reference.prompt + reference.tokens
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3"])
-def test_fp16_is_near_fp32(half_device: Runner, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "target"), [("llama", None), ("gemma3", None), ("gemma3", "adreno"), ("llama", "mali")]
+)
+def test_fp16_is_near_fp32(half_device: Runner, name: str, target: str | None) -> None:
     """The same int4 weights, at once and token by token."""
     text = tokens(name)
     exact = Sequences(executor(name, "wgsl", "int4")).step({0: text})[0]
-    at_once = Sequences(executor(name, "wgsl", "int4", "fp16")).step({0: text})[0]
-    feeding = Sequences(executor(name, "wgsl", "int4", "fp16"), 1)
+    half = executor(name, "wgsl", "int4", "fp16", target)
+    at_once = Sequences(half).step({0: text})[0]
+    feeding = Sequences(half, 1)
     one_by_one = np.concatenate([feeding.step({0: [token]})[0] for token in text])
     scale = np.sqrt((exact**2).mean())
     # Where tokens are many, products are added up in fp16 within a group.

@@ -27,28 +27,6 @@ _CLANG = (sys.executable, "-m", "ziglang", "c++", "-std=c++17", f"-I{HERE}", "-W
 _TEXTS = {"metal": ".metal", "opencl": ".cl"}
 
 
-def check_metal(folder: Path) -> None:
-    """Put every Metal text of a program through a C++ front end, with warnings as errors.
-
-    Raises:
-        AssertionError: with what the compiler said.
-    """
-    for path in sorted(folder.glob("*.metal")):
-        command = [
-            sys.executable,
-            "-m",
-            "ziglang",
-            "clang",
-            "-cc1",
-            "-triple",
-            "arm64-apple-ios16.0",
-            "-x",
-            "c++",
-        ]
-        options = ["-std=c++17", "-fsyntax-only", "-Wno-unknown-attributes", "-Werror", f"-I{HERE}"]
-        _run([*command, *options, str(path)])
-
-
 class TextHost:
     """See `edgellm.backends.plan.host.Host`."""
 
