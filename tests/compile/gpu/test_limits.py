@@ -157,12 +157,10 @@ def test_front_ends_refuse_what_is_wrong() -> None:
         with pytest.raises(AssertionError, match="error:"):
             check_opencl(text.replace(old, new), half=False)
     check_opencl(text.replace("float", "half"), half=True)
-    for language, wrong in (
-        ("opencl", text.replace("sqrt(", "root(")),
-        ("wgsl", "fn f() -> i32 { return 1.5; }"),
-    ):
-        with pytest.raises(Exception, match="root|i32"):
-            runner(language).compile(wrong)
+    with pytest.raises(Exception, match="root"):
+        runner("opencl").compile(text.replace("sqrt(", "root("))
+    with pytest.raises(Exception, match="i32"):
+        runner("wgsl").compile("fn f() -> i32 { return 1.5; }")
 
 
 @pytest.mark.parametrize("name", DEVICES)
