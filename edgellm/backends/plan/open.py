@@ -90,8 +90,8 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
     able: list[Through] = [through for through, language in _LANGUAGES.items() if language in languages]
     if not able:
         raise UnsupportedError(
-            f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python, only in a "
-            "host on their device (docs/plan.md); to use the model here, build it with --target native"
+            f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python, only in "
+            "a host on their device (docs/plan.md); to use the model here, build it with --target native"
         )
     if not set(able) & set(installed()):
         ways = " or ".join(f"{MODULES[one]} (pip install 'edgellm[{EXTRAS[one]}]')" for one in able)
