@@ -95,9 +95,13 @@ def limits_of(target: str | None) -> DeviceLimits:
     return device.limits if device is not None else DeviceLimits()
 
 
-@cache
 def program(name: str, quant: str, programs: tuple[str, ...], target: str | None = None) -> Path:
     """A folder with programs and weights of golden case `name`."""
+    return _program(name, quant, programs, target)
+
+
+@cache
+def _program(name: str, quant: str, programs: tuple[str, ...], target: str | None) -> Path:
     limits = limits_of(target)
     out = Path(_root().name) / f"{name}-{quant}-{'-'.join(programs)}-{target}"
     out.mkdir()
