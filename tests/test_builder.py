@@ -138,8 +138,8 @@ def test_refusals_come_before_any_work(checkpoint_dir: Path, tmp_path: Path) -> 
     (taken / "mine.txt").write_text("x")
     nowhere = tmp_path / "no-such-model"  # none of these may even look for the model
     for wrong in (
-        {"target": "adreno"}, {"target": "toaster"}, {"quant": "int3"}, {"quant": "q8"}, {"backend": "cuda"},
-        {"out": taken}, {"context": 1},
+        {"target": "adreno", "quant": "fp32"}, {"target": "toaster"}, {"quant": "int3"}, {"quant": "q8"},
+        {"backend": "cuda"}, {"out": taken}, {"context": 1},
     ):  # fmt: skip
         with pytest.raises(EdgeLLMError) as caught:
             build(nowhere, **({"out": tmp_path / "b"} | wrong))  # type: ignore[arg-type]
