@@ -25,7 +25,7 @@ def test_fp32_logits_are_the_references(name: str, language: str) -> None:
     sequence, ids = Sequences(model), reference.prompt + reference.tokens
     ends = [0, *(len(ids) - rest for rest in (35, 13, 5, 1, 0))]
     pieces = [ids[start:end] for start, end in pairwise(ends)]
-    assert {routine_of(model._plan, len(piece)) for piece in pieces} == set(range(5))
+    assert {routine_of(model.plan, len(piece)) for piece in pieces} == set(range(5))
     logits = np.concatenate([sequence.step({0: piece})[0] for piece in pieces])
     model.close()
     assert np.abs(logits[reference.positions] - reference.logits).max() < 2e-3
