@@ -1,4 +1,4 @@
-"""Graphics adapters of this machine, as wgpu and OpenCL see them, and the choice of one.
+"""Graphics adapters of this machine, as wgpu, OpenCL and CUDA see them, and the choice of one.
 
 Packages that see adapters are optional and imported only when somebody asks.
 """
@@ -19,15 +19,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgellm import cuda_driver
 from edgellm.errors import MissingDependencyError, UnsupportedError
 from edgellm.machine import read_memory, run
 
 ADAPTER_VARIABLE = "EDGELLM_ADAPTER"
-Through = Literal["wgpu", "opencl"]
+Through = Literal["wgpu", "opencl", "cuda"]
 Kind = Literal["discrete", "integrated", "other", "software"]
 MODULES: dict[Through, str] = {"wgpu": "wgpu", "opencl": "pyopencl"}
 EXTRAS: dict[Through, str] = {"wgpu": "gpu", "opencl": "opencl"}
-"""The extra of this package that installs what sees such adapters."""
+"""The extra of this package that installs what sees such adapters. CUDA's driver is no package."""
 
 _KINDS: tuple[Kind, ...] = ("discrete", "integrated", "other", "software")
 _WGPU_KINDS: dict[str, Kind] = {
@@ -42,6 +43,8 @@ _TARGETS = {
     0x5143: "adreno",
 }  # fmt: skip
 _NVIDIA = 0x10DE
+_CUDA_BINDING = 1 << 31
+"""CUDA has no limit, but kernels count bytes and numbers of a buffer in int32."""
 
 
 class AdapterLimits(msgspec.Struct, frozen=True):
@@ -67,11 +70,11 @@ class Adapter:
 
     Attributes:
         number: its place in the list, best first.
-        through: what sees it. api: Vulkan, Metal, D3D12 or OpenCL.
+        through: what sees it. api: Vulkan, Metal, D3D12, OpenCL or CUDA.
         kind: software adapters compute on the processor.
         memory, free: bytes for buffers, in all and free; None if unknown. Integrated and software adapters
             have the machine's.
-        handle: wgpu's or pyopencl's object.
+        handle: wgpu's or pyopencl's object, or a `CudaDevice`.
     """
 
     name: str
@@ -126,8 +129,12 @@ def installed() -> list[Through]:
     return [through for through, module in MODULES.items() if importlib.util.find_spec(module) is not None]
 
 
-def list_adapters() -> list[Adapter]:
-    """All adapters, best first: discrete, integrated, others, then software. [] if nothing sees any."""
+def list_adapters(*, cuda: bool = False) -> list[Adapter]:
+    """All adapters, best first: discrete, integrated, others, then software. [] if nothing sees any.
+
+    Args:
+        cuda: those that CUDA sees as well, after all others, whose numbers do not depend on it.
+    """
     found: list[Adapter] = []
     for through in installed():
         # A broken driver must not stop a report about this machine; pyopencl raises when there is no driver.
@@ -135,6 +142,9 @@ def list_adapters() -> list[Adapter]:
             found += _LISTINGS[through]()
     apis = {api: place for place, api in enumerate(_APIS)}
     found.sort(key=lambda one: (_KINDS.index(one.kind), apis.get(one.api, len(apis))))
+    if cuda:
+        with contextlib.suppress(cuda_driver.CudaError):
+            found += cuda_adapters()
     return [replace(one, number=number) for number, one in enumerate(found)]
 
 
@@ -146,7 +156,7 @@ def choose_adapter(adapters: Sequence[Adapter], wanted: str | None = None) -> Ad
         MissingDependencyError: no package is installed that sees adapters.
         UnsupportedError: there is no such adapter, or no GPU.
     """
-    if not installed():
+    if not adapters and not installed():
         raise MissingDependencyError(
             "a bundle for GPUs runs through wgpu or OpenCL, and neither is installed: "
             "pip install 'edgellm[gpu]' or 'edgellm[opencl]'"
@@ -277,6 +287,40 @@ def _opencl_device(cl: Any, platform: Any, device: Any) -> Adapter:
         ),
         memory=total,
         free=total if free is None else min(free, total),
+        handle=device,
+    )
+
+
+def cuda_adapters() -> list[Adapter]:
+    """Those that NVIDIA's driver sees and programs can run on.
+
+    Raises:
+        CudaError: there is no driver, or it does not work; says why.
+    """
+    return [_cuda_adapter(one) for one in cuda_driver.devices()]
+
+
+def _cuda_adapter(device: cuda_driver.CudaDevice) -> Adapter:
+    kind: Kind = "integrated" if device.integrated else "discrete"
+    _, free = _memory(kind, device.name, _NVIDIA, 0)
+    major, minor = device.capability
+    return Adapter(
+        name=device.name,
+        through="cuda",
+        api="CUDA",
+        kind=kind,
+        driver=f"driver for {cuda_driver.version()}, compute capability {major}.{minor}",
+        vendor_id=_NVIDIA,
+        # Those of 6.1 compute with 16-bit floats, at a small part of their speed.
+        fp16=device.capability != (6, 1),
+        limits=AdapterLimits(
+            buffer_bytes=device.memory,
+            binding_bytes=_CUDA_BINDING,
+            threads=device.threads,
+            shared_bytes=device.shared_bytes,
+        ),
+        memory=device.memory,
+        free=free,
         handle=device,
     )
 

@@ -29,7 +29,7 @@ from edgellm.bundle.paths import path_problem
 from edgellm.bundle.writer import checked_out
 from edgellm.checkpoint import Checkpoint, resolve_model
 from edgellm.errors import BundleError, MissingDependencyError, UsageError
-from edgellm.targets import NATIVE, Pick, Target, get_target, offers, pick
+from edgellm.targets import NATIVE, PORTABLE, Pick, Target, get_target, offers, pick, with_kernels
 
 DEFAULT_CONTEXT = 8192
 """Context of a bundle whose model could hold more and whose builder did not say."""
@@ -71,6 +71,7 @@ def build(
     quant: str | None = None,
     backend: str | None = None,
     context: int | None = None,
+    kernels: str | None = None,
     out: str | os.PathLike[str] | None = None,
     system: str | None = None,
     adapters: Sequence[str | os.PathLike[str]] = (),
@@ -88,7 +89,9 @@ def build(
         quant: None = the target's default.
         backend: None = the first of the target's backends that can build the model.
         context: tokens of prompt and answer together; None = the model's, at most `DEFAULT_CONTEXT`.
-        out: the bundle's directory; None = NAME-TARGET-QUANT in the current directory.
+        kernels: for GPUs, the kind of kernels; None = portable ones, which all of the target's devices run.
+        out: the bundle's directory; None = NAME-TARGET-QUANT in the current directory, with -KERNELS unless
+            they are the portable ones.
         system: linux, macos or windows: what compiled code is for; None = this machine's, where the target
             has it. Backends without compiled code do not ask.
         adapters: directories of PEFT LoRA adapters, merged in this order.
@@ -105,7 +108,7 @@ def build(
     progress = on_progress or (lambda stage, done, total: None)
     if context is not None and context < MIN_CONTEXT:
         raise UsageError(f"--context is {context}; a bundle holds at least {MIN_CONTEXT} tokens")
-    chosen_target = get_target(target)
+    chosen_target = with_kernels(get_target(target), kernels)
     offers(chosen_target, quant, backend)
     if out is not None:
         checked_out(out, force=force)
@@ -120,7 +123,7 @@ def build(
         resolved.path, name=resolved.name, revision=resolved.revision, adapters=folders
     ) as checkpoint:
         plan, chosen = _decide(checkpoint, chosen_target, quant, backend, context)
-        plan = replace(plan, system=system or "")
+        plan = replace(plan, system=system or "", kernels=None if kernels == PORTABLE else kernels)
         if dump is not None:
             plan = replace(plan, dump=Path(dump).expanduser())
         place = out if out is not None else _default_out(checkpoint.name, plan)
@@ -202,9 +205,10 @@ def _write(
 
 
 def _default_out(name: str, plan: BuildPlan) -> Path:
-    """`./NAME-TARGET-QUANT`, NAME being the last part of the model's name in characters safe everywhere."""
+    """`./NAME-TARGET-QUANT[-KERNELS]`, NAME being the model's last name in characters safe everywhere."""
     last = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").split("/")[-1]).strip(".-")
-    return Path(f"{last or 'model'}-{plan.target}-{plan.quant}")
+    parts = [last or "model", plan.target, plan.quant, plan.kernels]
+    return Path("-".join(part for part in parts if part))
 
 
 def _least_bytes(checkpoint: Checkpoint, plan: BuildPlan) -> int:

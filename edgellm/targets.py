@@ -19,6 +19,8 @@ from edgellm.resources import data_dir
 Kind = Literal["cpu", "gpu", "phone", "browser"]
 _KINDS: tuple[Kind, ...] = ("cpu", "gpu", "phone", "browser")
 NATIVE = "native"
+PORTABLE = "portable"
+"""The kernels that every GPU target has: those that run on all of its devices."""
 
 
 class TargetBackend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +96,26 @@ def get_target(name: str) -> Target:
     if name not in targets:
         raise UnsupportedError(f"no target is called {name!r}; there are {NATIVE}, {', '.join(targets)}")
     return targets[name]
+
+
+def with_kernels(target: Target, kernels: str | None) -> Target:
+    """The target with the kernels called so in place of its portable ones. None: those.
+
+    Raises:
+        UnsupportedError: it has none of that name; says which it has.
+    """
+    offered = {PORTABLE: target.device, **target.device.kernels} if target.device is not None else {}
+    if kernels in (None, PORTABLE) and (offered or kernels is None):
+        return target
+    if kernels not in offered:
+        others = [one.name for one in load_targets().values() if one.device and kernels in one.device.kernels]
+        has = f"it has {' and '.join(offered)}" if offered else "a processor has only one kind"
+        raise UnsupportedError(
+            f"target {target.name} has no kernels {kernels!r}; {has}"
+            + (f"; {kernels} is for {' and '.join(others)}" if others else "")
+        )
+    chosen = offered[kernels]
+    return msgspec.structs.replace(target, device=Device(programs=chosen.programs, limits=chosen.limits))
 
 
 def pick(

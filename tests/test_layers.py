@@ -15,14 +15,16 @@ MAY_IMPORT = {
     "units": set(),
     "resources": set(),
     "machine": {"errors", "units"},
-    "adapters": {"errors", "units", "machine"},
+    "cuda_driver": set(),
+    "adapters": {"errors", "units", "machine", "cuda_driver"},
     "bundle": {"errors", "units", "text"},
     "text": {"errors", "units", "bundle"},
     "quantize": {"errors", "units"},
     "checkpoint": {"errors", "units", "resources", "bundle", "text", "quantize"},
     "compile": {"errors", "units", "bundle", "quantize"},
     "backends": {
-        *("errors", "units", "machine", "adapters", "resources", "bundle", "text", "quantize", "compile")
+        *("errors", "units", "machine", "cuda_driver", "adapters", "resources", "bundle", "text", "quantize"),
+        "compile",
     },
     "engine": {"errors", "units", "bundle", "text", "backends"},
     "server": {"errors", "units", "bundle", "text", "backends", "engine"},

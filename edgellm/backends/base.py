@@ -34,6 +34,8 @@ class BuildPlan:
     that the target has."""
     device: Device | None = None
     """Of GPU targets: what programs to write, and within which limits."""
+    kernels: str | None = None
+    """Of GPU targets: the kind of kernels, unless it is the portable one."""
     dump: Path | None = None
     """A directory for what the compiler makes on the way."""
 

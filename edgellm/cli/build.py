@@ -23,6 +23,10 @@ _STAGES = {"download": "Downloading", "convert": "Converting", "compile": "Compi
     "--context", type=int, help="Tokens of prompt and answer.  [default: the model's, at most 8192]"
 )
 @click.option(
+    "--kernels",
+    help="For nvidia-gpu: cuda, which needs NVIDIA's driver and nothing else.  [default: portable]",
+)
+@click.option(
     "--system",
     type=click.Choice(["linux", "macos", "windows"]),
     help="What compiled code is to run on.  [default: this machine's]",
@@ -50,6 +54,7 @@ def build(
     quant: str | None,
     backend: str | None,
     context: int | None,
+    kernels: str | None,
     system: str | None,
     out: Path | None,
     adapters: tuple[Path, ...],
@@ -75,6 +80,7 @@ def build(
             quant=quant,
             backend=backend,
             context=context,
+            kernels=kernels,
             system=system,
             out=out,
             adapters=adapters,

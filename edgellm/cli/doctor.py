@@ -79,7 +79,7 @@ def examine() -> dict[str, Any]:
     missing = {target.name: missing_for(target) for target in load_targets().values()}
     builds = [name for name, what in missing.items() if what is None]
     cpu = read_cpu()
-    adapters = list_adapters()
+    adapters = list_adapters(cuda=True)
     here = {native, *(adapter.target for adapter in adapters)}
     return {
         "edgellm": __version__,
@@ -90,7 +90,7 @@ def examine() -> dict[str, Any]:
         "forced_isa": os.environ.get(FORCE) or None,
         "memory": msgspec.to_builtins(read_memory()),
         "disk_free": free_disk(Path.cwd()),
-        "gpus": [adapter.facts() for adapter in adapters] if installed() else None,
+        "gpus": [adapter.facts() for adapter in adapters] if adapters or installed() else None,
         "forced_adapter": os.environ.get(ADAPTER_VARIABLE) or None,
         "native": native,
         "extras": [_extra(name) for name in EXTRAS],
@@ -165,9 +165,10 @@ def _gpu(adapters: list[dict[str, Any]] | None, forced: str | None) -> str:
         return f"not looked for: needs the package {' or '.join(MODULES.values())}"
     if not adapters:
         return "none found"
-    if adapters[0]["kind"] == "software":
+    best = next((one for one in adapters if one["kind"] != "software"), None)
+    if best is None:
         return f"none found but software that computes on the processor, which only {ADAPTER_VARIABLE} picks"
-    return f"{adapters[0]['name']}; {ADAPTER_VARIABLE} can pick another"
+    return f"{best['name']}; {ADAPTER_VARIABLE} can pick another"
 
 
 def _adapter_row(adapter: dict[str, Any]) -> tuple[str, ...]:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from edgellm.adapters import EXTRAS, MODULES, Adapter, Through, choose_adapter, installed, list_adapters
+from edgellm.adapters import (
+    EXTRAS,
+    MODULES,
+    Adapter,
+    Through,
+    choose_adapter,
+    cuda_adapters,
+    installed,
+    list_adapters,
+)
 from edgellm.backends.executor import ExecutorLimits
 from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.plan.executor import BLOCK_SIZE, PlanExecutor
@@ -16,11 +26,12 @@ from edgellm.backends.plan.weights import Buffers, MappedWeights
 from edgellm.bundle.manifest import MemoryFacts
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.plan.codec import MAX_PLAN_BYTES, decode_plan
-from edgellm.compile.plan.plan import PLAN_NAME, Plan
+from edgellm.compile.plan.plan import COMPILED_SUFFIX, PLAN_NAME, Plan
+from edgellm.cuda_driver import OLDEST, CudaError
 from edgellm.errors import BundleError, MissingDependencyError, UnsupportedError
 
 PROGRAM_VARIABLE = "EDGELLM_PROGRAM"
-_LANGUAGES: dict[Through, str] = {"wgpu": "wgsl", "opencl": "opencl"}
+_LANGUAGES: dict[Through, str] = {"wgpu": "wgsl", "opencl": "opencl", "cuda": "cuda"}
 _MAX_SOURCE_BYTES = 4 << 20
 
 
@@ -48,10 +59,13 @@ def open_executor(
         planned: hears what will be taken, before anything is loaded.
 
     Raises:
-        MissingDependencyError: neither wgpu nor pyopencl is installed.
+        MissingDependencyError: nothing is installed that runs its programs.
         UnsupportedError: there is no GPU, or this does not fit on it. BundleError: a file is damaged.
     """
-    chosen, program = _choose(folder, list_adapters(), adapter)
+    cuda = any(folder.glob(f"cuda-*/{PLAN_NAME}"))
+    chosen, program = _choose(folder, list_adapters(cuda=cuda), adapter)
+    if chosen.through == "cuda":
+        chosen = replace(chosen, free=chosen.handle.free_bytes())
     plan = _read_plan(folder / program)
     weights = MappedWeights(folder)
     memory, sizes = plan_memory(
@@ -93,12 +107,30 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
             f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python, only in "
             "a host on their device (docs/plan.md); to use the model here, build it with --target native"
         )
-    if not set(able) & set(installed()):
+    if able == ["cuda"]:
+        if not any(one.through == "cuda" for one in adapters):
+            raise _no_cuda()
+    elif not set(able) & set(installed()):
+        able = [one for one in able if one != "cuda"]
         ways = " or ".join(f"{MODULES[one]} (pip install 'edgellm[{EXTRAS[one]}]')" for one in able)
         raise MissingDependencyError(f"running {', '.join(programs)} on a GPU needs the package {ways}")
     usable = {one.number: programs_for(one, programs) for one in adapters}
     chosen = choose_adapter([one for one in adapters if usable[one.number]], wanted)
     return chosen, usable[chosen.number][0]
+
+
+def _no_cuda() -> UnsupportedError:
+    """Why there is no GPU for a bundle whose kernels are CUDA's alone."""
+    try:
+        cuda_adapters()
+        reason = f"what NVIDIA's driver sees has a compute capability under {OLDEST[0]}.{OLDEST[1]}"
+    except CudaError as error:
+        reason = str(error)
+    return UnsupportedError(
+        f"no CUDA device was found: {reason}. A bundle with CUDA kernels needs an NVIDIA GPU of 2016 or "
+        "later and its driver, version 450 or later, and nothing else; for other GPUs build without "
+        "--kernels cuda"
+    )
 
 
 def programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
@@ -116,6 +148,10 @@ def open_host(
         from edgellm.backends.plan.wgpu_host import WgpuHost
 
         return WgpuHost(plan, sources, weights, sizes, adapter)
+    if adapter.through == "cuda":
+        from edgellm.backends.plan.cuda_host import CudaHost
+
+        return CudaHost(plan, sources, weights, sizes, adapter)
     from edgellm.backends.plan.opencl_host import OpenClHost
 
     return OpenClHost(plan, sources, weights, sizes, adapter)
@@ -132,9 +168,12 @@ def _read_plan(folder: Path) -> Plan:
 
 
 def _read_sources(folder: Path, plan: Plan) -> dict[str, str]:
+    """What the host compiles, by the source's name: of a CUDA text the PTX beside it."""
     sources = {}
     for name in {kernel.source for kernel in plan.kernels}:
         path = folder / name
+        if plan.language == "cuda":
+            path = path.with_suffix(COMPILED_SUFFIX)
         try:
             if path.stat().st_size > _MAX_SOURCE_BYTES:
                 raise BundleError(

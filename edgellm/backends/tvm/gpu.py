@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.tvm.compilation import Task, compiling
 from edgellm.bundle.model_config import ModelConfig
+from edgellm.errors import MissingDependencyError
 from edgellm.resources import cache_dir
 
 if TYPE_CHECKING:
@@ -52,12 +54,20 @@ def is_program(directory: Path) -> bool:
 
 
 def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, progress: Progress) -> Built:
-    """Write the device's programs, lowered in processes of their own, and the weights meanwhile."""
+    """Write the device's programs, lowered in processes of their own, and the weights meanwhile.
+
+    Raises:
+        MissingDependencyError: what compiles CUDA kernels is not installed.
+    """
     from edgellm.backends.plan.weights import write_weights
     from edgellm.backends.tvm.gpu_weights import make
     from edgellm.compile.gpu.job import Job
     from edgellm.quantize.formats import BITS
 
+    if any(one.startswith("cuda-") for one in device.programs) and find_spec("ziglang") is None:
+        raise MissingDependencyError(
+            "CUDA kernels are compiled by the package ziglang: pip install 'edgellm[tvm]'"
+        )
     config = checkpoint.config
     tasks = [
         _program_task(Job(config, plan.quant, program, device.limits, plan.context), out / program)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import tvm
 from tvm.ir.expr import TensorLoad
 from tvm.ir.prim.expr import FloatImm
 from tvm.tirx.stmt import BufferStore
-from tvm_ffi import structural_walk
+from tvm_ffi import register_global_func, structural_walk
 
 from edgellm.compile.gpu.kernel import GpuKernel
+from edgellm.compile.gpu.ptx import ARCHITECTURE
 from edgellm.compile.plan.plan import Access, Language
 
 # These rewrite what is written as it should be: with them, values bound once are computed again and again.
@@ -27,11 +29,27 @@ _UNNEEDED = [
     "s_tir.RenormalizeSplitPattern", "s_tir.InjectVirtualThread", "s_tir.InjectPermutedLayout",
     "s_tir.InjectSoftwarePipeline", "s_tir.TransformMmaBufferLayout", "tirx.RemoveNoOp", "s_tir.ThreadSync",
 ]  # fmt: skip
-_KINDS: dict[Language, str] = {"wgsl": "webgpu", "opencl": "opencl", "metal": "metal"}
+_KINDS: dict[Language, str] = {"wgsl": "webgpu", "opencl": "opencl", "metal": "metal", "cuda": "cuda"}
 _METAL = {"max_threads_per_block": 256, "max_shared_memory_per_block": 32768, "thread_warp_size": 1}
-_HALF: dict[Language, str] = {"wgsl": r"\benable f16;", "opencl": r"\bcl_khr_fp16\b", "metal": r"\bhalf\d*\b"}
-_FORBIDDEN = ("subgroup", "sub_group", "simd_", "simdgroup")
+_HALF: dict[Language, str] = {
+    "wgsl": r"\benable f16;", "opencl": r"\bcl_khr_fp16\b", "metal": r"\bhalf\d*\b", "cuda": r"\bhalf\d*\b",
+}  # fmt: skip
+_FORBIDDEN = ("subgroup", "sub_group", "simd_", "simdgroup", "__shfl", "warp")
 """Lanes that compute together: their number differs between devices, and generated code does not check it."""
+
+_CUDA_UINT = "typedef unsigned int uint;\n"
+_CUDA_HALF = """#include <cuda_fp16.h>
+
+struct __align__(8) half4 {
+  half x, y, z, w;
+};
+static __device__ __forceinline__ half4 make_half4(half x, half y, half z, half w) {
+  half4 v = {x, y, z, w};
+  return v;
+}
+
+"""
+"""CUDA has no vector of four halves."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +72,18 @@ class ExportError(Exception):
 
 
 def export(kernel: GpuKernel, language: Language) -> Source:
-    """The kernel's source in WGSL, OpenCL C or Metal.
+    """The kernel's source in WGSL, OpenCL C, Metal or CUDA C.
 
     Raises:
         ExportError: see there.
     """
     _check_access(kernel)
     device = _generate(kernel, language)
-    text = device.inspect_source("wgsl" if language == "wgsl" else "")
+    text = device.inspect_source(language if language in ("wgsl", "cuda") else "")
     entry = f"{kernel.name}_kernel"
     if language == "wgsl":
         _check_writes(kernel, json.loads(device.inspect_source("func_info")), entry)
-    mend = {"wgsl": _mend_wgsl, "opencl": _mend_opencl, "metal": _mend_metal}[language]
+    mend = {"wgsl": _mend_wgsl, "opencl": _mend_opencl, "metal": _mend_metal, "cuda": _mend_cuda}[language]
     text, scalars = mend(_exact_constants(kernel, text), kernel, entry)
     for word in _FORBIDDEN:
         if word in text:
@@ -81,6 +99,10 @@ def _generate(kernel: GpuKernel, language: Language) -> Any:
     kind: dict[str, Any] = {"kind": _KINDS[language]}
     if language == "metal":
         kind |= _METAL
+    if language == "cuda":
+        # Where TVM finds NVIDIA's driver it would compile the text as well, and with a toolkit that few have.
+        kind["arch"] = ARCHITECTURE
+        register_global_func("tvm_callback_cuda_compile", lambda *_: b"//", override=True)
     target = tvm.target.Target(kind, host={"kind": "llvm"})
     with tvm.transform.PassContext(disabled_pass=_UNNEEDED, config={"tirx.disable_cse_tir": True}):
         library = tvm.compile(tvm.IRModule({kernel.name: kernel.function}), target=target)
@@ -229,6 +251,31 @@ def _mend_metal(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[st
             constant = re.sub(rf"device (\w+\* {name} )", r"device const \1", constant)
     text = _one(text, signature, constant)
     return _one(text, f"kernel void {entry}(  ", f"kernel void {entry}(\n  "), scalars
+
+
+def _mend_cuda(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str, ...]]:
+    """CUDA C: of what TVM puts before a kernel what it uses; buffers that are only read are const."""
+    head = rf'extern "C" __global__ void __launch_bounds__\((\d+)\) {entry}\(([^)]*)\)'
+    whole, threads = _match(head + r" \{", text, 0), int(_match(head + r" \{", text))
+    parameters = _match(head + r" \{", text, 2).split(", ")
+    buffers = [one for one in parameters if "* __restrict__ " in one]
+    found = [one.removeprefix("int ") for one in parameters[len(buffers) :] if one.startswith("int ")]
+    if len(buffers) + len(found) != len(parameters) or not _in_order(buffers, kernel):
+        raise ExportError(f"{kernel.name}: the CUDA text takes {parameters}")
+    if threads != prod(kernel.threads):
+        raise ExportError(f"{kernel.name}: the CUDA text is for {threads} threads")
+    _, _, body = text.partition(whole)
+    # Numbers are hexadecimal, which is exact, with what a person reads in a comment.
+    body = re.sub(r"(?<=f)/\*-?\d[-+.\de]*\*/", "", body)
+    scalars = _used(found, body)
+    constant = [
+        f"const {one}" if argument.access == "read" else one
+        for one, argument in zip(buffers, kernel.arguments, strict=True)
+    ]
+    parameters = [*constant, *(f"int {name}" for name in scalars)]
+    start = f'extern "C" __global__ void __launch_bounds__({threads}) {entry}({", ".join(parameters)}) {{'
+    before = _CUDA_HALF if re.search(_HALF["cuda"], start + body) else ""
+    return f"{before}{_CUDA_UINT}\n{start}{body}", scalars
 
 
 def _used(names: list[str], text: str, prefix: str = "") -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.gpu.export import export
 from edgellm.compile.gpu.graph import lower
+from edgellm.compile.gpu.ptx import to_ptx
 from edgellm.compile.plan.assemble import assemble
 from edgellm.compile.plan.codec import encode_plan
 from edgellm.compile.plan.limits import DeviceLimits
-from edgellm.compile.plan.plan import PLAN_NAME, Arithmetic, Language, Plan, Rotary
+from edgellm.compile.plan.plan import COMPILED_SUFFIX, PLAN_NAME, Arithmetic, Language, Plan, Rotary
 from edgellm.compile.rotary import attention_factor, frequencies
 
 MAX_STEP_TOKENS = 256
@@ -41,7 +42,11 @@ def write_program(
     data = encode_plan(plan)
     out.mkdir(parents=True)
     for kernel, source in zip(plan.kernels, sources, strict=True):
-        (out / kernel.source).write_text(source.text, encoding="utf-8")
+        path = out / kernel.source
+        path.write_text(source.text, encoding="utf-8")
+        if language == "cuda":
+            ptx = to_ptx(source.text, kernel.name, buffers=len(kernel.access), scalars=len(kernel.scalars))
+            path.with_suffix(COMPILED_SUFFIX).write_text(ptx, encoding="utf-8")
     (out / PLAN_NAME).write_bytes(data)
     return plan
 

@@ -29,8 +29,8 @@ class DeviceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     half_sums: bool = True
 
 
-class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a GPU target says of its devices: the programs to write for them, and their limits.
+class Programs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Programs of one kind of kernels, and the limits they keep to.
 
     Attributes:
         programs: LANGUAGE-ARITHMETIC, such as wgsl-fp16; the best first.
@@ -38,3 +38,13 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     programs: tuple[str, ...]
     limits: DeviceLimits = DeviceLimits()
+
+
+class Device(Programs, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a GPU target says of its devices: the programs to write for them, and their limits.
+
+    Attributes:
+        kernels: programs to be written in place of those, if they are asked for by name.
+    """
+
+    kernels: dict[str, Programs] = {}

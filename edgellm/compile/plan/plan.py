@@ -16,20 +16,22 @@ FORMAT = 1
 PLAN_NAME = "plan.json"
 DTYPE_BYTES = {"float32": 4, "float16": 2, "int32": 4, "uint32": 4, "int8": 1, "uint8": 1}
 
-Language = Literal["wgsl", "opencl", "metal"]
+Language = Literal["wgsl", "opencl", "metal", "cuda"]
 Arithmetic = Literal["fp32", "fp16"]
 Access = Literal["read", "write", "readwrite"]
 Dtype = Literal["float32", "float16", "int32", "uint32", "int8", "uint8"]
 Kind = Literal["input", "table", "cache", "slot", "output"]
 Feature = Literal["fp16"]
 
-SUFFIXES: dict[Language, str] = {"wgsl": ".wgsl", "opencl": ".cl", "metal": ".metal"}
+SUFFIXES: dict[Language, str] = {"wgsl": ".wgsl", "opencl": ".cl", "metal": ".metal", "cuda": ".cu"}
+COMPILED_SUFFIX = ".ptx"
+"""Of what stands beside a CUDA text: the same compiled, which is what a host loads."""
 
 # The end of a text in JSON Schema's expressions and in Python's: there `$` lets a newline follow.
 _END = r"(?![\s\S])"
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.]{0,99}" + _END)]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}" + _END)]
-SourceFile = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(wgsl|cl|metal)" + _END)]
+SourceFile = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.(wgsl|cl|metal|cu)" + _END)]
 Positive = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 

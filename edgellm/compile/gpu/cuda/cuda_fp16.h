@@ -1,0 +1,2 @@
+// Stands in for NVIDIA's header of this name: device.h has what kernels use of it.
+#pragma once
