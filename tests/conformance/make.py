@@ -1,6 +1,6 @@
 """Writes the conformance programs: `python -m tests.conformance.make` from the repository's root.
 
-Each is a folder with weights, one folder for each language, as in a bundle, and `steps.json`:
+Each is a folder with weights, one folder for each language, as in a bundle but for PTX, and `steps.json`:
 
     {"about": …, "tolerance": …, "sizes": {…}, "output": NAME,
      "steps": [{"sizes": {…}, "inputs": {…}, "output": […]}]}
@@ -24,7 +24,7 @@ from tests.conformance.case import Array, Case
 from tests.conformance.programs import CASES
 
 PROGRAMS = Path(__file__).parent / "programs"
-LANGUAGES: tuple[Language, ...] = ("wgsl", "opencl", "metal")
+LANGUAGES: tuple[Language, ...] = ("wgsl", "opencl", "metal", "cuda")
 STEPS_NAME = "steps.json"
 
 

@@ -64,7 +64,7 @@ def test_host(name: str, language: str) -> None:
 
 def test_every_language_has_every_program() -> None:
     for name in names():
-        plans = [read_plan(name, one)[0] for one in ("wgsl", "opencl", "metal")]
+        plans = [read_plan(name, one)[0] for one in ("wgsl", "opencl", "metal", "cuda")]
         assert len({(plan.routines, tuple(plan.weights.items()), plan.needs) for plan in plans}) == 1, name
 
 

@@ -37,10 +37,9 @@ _HALF: dict[Language, str] = {
 _FORBIDDEN = ("subgroup", "sub_group", "simd_", "simdgroup", "__shfl", "warp")
 """Lanes that compute together: their number differs between devices, and generated code does not check it."""
 
-_CUDA_UINT = "typedef unsigned int uint;\n"
-_CUDA_HALF = """#include <cuda_fp16.h>
-
-struct __align__(8) half4 {
+_CUDA_UINT = "typedef unsigned int uint;\n\n"
+_CUDA_HALF = "#include <cuda_fp16.h>\n\n"
+_CUDA_HALF4 = """struct __align__(8) half4 {
   half x, y, z, w;
 };
 static __device__ __forceinline__ half4 make_half4(half x, half y, half z, half w) {
@@ -255,9 +254,9 @@ def _mend_metal(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[st
 
 def _mend_cuda(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str, ...]]:
     """CUDA C: of what TVM puts before a kernel what it uses; buffers that are only read are const."""
-    head = rf'extern "C" __global__ void __launch_bounds__\((\d+)\) {entry}\(([^)]*)\)'
-    whole, threads = _match(head + r" \{", text, 0), int(_match(head + r" \{", text))
-    parameters = _match(head + r" \{", text, 2).split(", ")
+    head = rf'extern "C" __global__ void (?:__launch_bounds__\((\d+)\) )?{entry}\(([^)]*)\) \{{'
+    whole, threads = _match(head, text, 0), int(_match(head, text) or 1)
+    parameters = _match(head, text, 2).split(", ")
     buffers = [one for one in parameters if "* __restrict__ " in one]
     found = [one.removeprefix("int ") for one in parameters[len(buffers) :] if one.startswith("int ")]
     if len(buffers) + len(found) != len(parameters) or not _in_order(buffers, kernel):
@@ -265,8 +264,8 @@ def _mend_cuda(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str
     if threads != prod(kernel.threads):
         raise ExportError(f"{kernel.name}: the CUDA text is for {threads} threads")
     _, _, body = text.partition(whole)
-    # Numbers are hexadecimal, which is exact, with what a person reads in a comment.
-    body = re.sub(r"(?<=f)/\*-?\d[-+.\de]*\*/", "", body)
+    # Numbers are hexadecimal, with what a person reads in a comment, and of more digits than float32 has.
+    body = re.sub(r"(0x[\da-f.]+p[-+]\d+)f(/\*-?\d[-+.\de]*\*/)?", lambda found: _float32(found[1]), body)
     scalars = _used(found, body)
     constant = [
         f"const {one}" if argument.access == "read" else one
@@ -274,8 +273,16 @@ def _mend_cuda(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str
     ]
     parameters = [*constant, *(f"int {name}" for name in scalars)]
     start = f'extern "C" __global__ void __launch_bounds__({threads}) {entry}({", ".join(parameters)}) {{'
-    before = _CUDA_HALF if re.search(_HALF["cuda"], start + body) else ""
-    return f"{before}{_CUDA_UINT}\n{start}{body}", scalars
+    parts = ((_CUDA_HALF, _HALF["cuda"]), (_CUDA_HALF4, r"\bhalf4\b"), (_CUDA_UINT, r"\buint\b"))
+    before = "".join(part for part, use in parts if re.search(use, start + body))
+    return f"{before}{start}{body}", scalars
+
+
+def _float32(hexadecimal: str) -> str:
+    """The nearest number of float32, written exactly."""
+    digits, _, power = float(np.float32(float.fromhex(hexadecimal))).hex().partition("p")
+    whole, _, fraction = digits.partition(".")
+    return f"{whole}.{fraction.rstrip('0') or '0'}p{power}f"
 
 
 def _used(names: list[str], text: str, prefix: str = "") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A host for Metal and OpenCL texts without a device: a C++ compiler makes a library of them.
+"""A host for Metal, OpenCL and CUDA texts without a device: a C++ compiler makes a library of them.
 
 Slow, and only for tests: what it shows is that a text computes what it should, also in fp16, and that a plan
 says all that a host needs.
@@ -19,12 +19,27 @@ from numpy.typing import NDArray
 
 from edgellm.backends.plan.launches import buffer_bytes, routine_of
 from edgellm.backends.plan.weights import MappedWeights
+from edgellm.compile.gpu import ptx
 from edgellm.compile.plan.plan import Plan
 from edgellm.compile.plan.sizes import evaluate
 
 HERE = Path(__file__).parent
-_CLANG = (sys.executable, "-m", "ziglang", "c++", "-std=c++17", f"-I{HERE}", "-Wno-unknown-attributes")
-_TEXTS = {"metal": ".metal", "opencl": ".cl"}
+_CLANG = (
+    sys.executable,
+    "-m",
+    "ziglang",
+    "c++",
+    "-std=c++17",
+    f"-I{HERE}",
+    "-Wno-unknown-attributes",
+    "-Wno-ignored-attributes",
+)
+_CUDA = Path(ptx.__file__).parent / "cuda"
+_START = {
+    "metal": ["#include <metal_stdlib>"],
+    "opencl": ['#include "opencl.h"'],
+    "cuda": ['#include "run.h"', "namespace cuda {", '#include "cuda_text.h"', "}"],
+}
 
 
 class TextHost:
@@ -44,7 +59,7 @@ class TextHost:
         for name, size in plan.weights.items():
             self._buffers[name] = _aligned(size)
             self._buffers[name][:size] = weights[name]
-        self._library = _compile(plan, sources, work)
+        self._library = ctypes.CDLL(str(compile_texts(plan, sources, work)))
 
     def write(self, name: str, values: NDArray[Any]) -> None:
         """See `Host.write`."""
@@ -86,24 +101,29 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     return room[start : start + size]
 
 
-def _compile(plan: Plan, sources: Mapping[str, str], work: Path) -> ctypes.CDLL:
-    suffix = _TEXTS[plan.language]
-    lines = ["#define RUN", '#include "opencl.h"' if suffix == ".cl" else "#include <metal_stdlib>"]
+def compile_texts(plan: Plan, sources: Mapping[str, str], work: Path) -> Path:
+    """A library made in `work`: a function for each kernel, run_NAME(buffers, scalars, grid, threads)."""
+    lines = ["#define RUN", *_START[plan.language]]
     for name, text in sources.items():
         # OpenCL's (float4)(a, b, c, d) would be something else in C++.
         text = re.sub(r"\(((?:half|float|int|uint)[248])\)\(", r"\1(", text)
         (work / name).write_text(text)
-        lines.append(f'#include "{work / name}"')
+        include = f'#include "{work / name}"'
+        if plan.language == "cuda":
+            # Each text has types of its own.
+            include = f"namespace cuda::{Path(name).stem} {{\n{include}\n}}"
+        lines.append(include)
     for kernel in plan.kernels:
+        entry = f"cuda::{kernel.name}::{kernel.entry}" if plan.language == "cuda" else kernel.entry
         lines.append(
             f'extern "C" void run_{kernel.name}(void** b, int32_t* s, const uint* g, const uint* t) '
-            f"{{ launch({kernel.entry}, b, s, g, t); }}"
+            f"{{ launch({entry}, b, s, g, t); }}"
         )
     (work / "program.cc").write_text("\n".join(lines) + "\n")
     library = work / "program.so"
-    flags = ("-O1", "-ffp-contract=off", "-shared", "-fPIC")
+    flags = (f"-I{_CUDA}", "-O1", "-ffp-contract=off", "-shared", "-fPIC")
     _run([*_CLANG, *flags, str(work / "program.cc"), str(HERE / "run.cc"), "-o", str(library)])
-    return ctypes.CDLL(str(library))
+    return library
 
 
 def _run(command: list[str]) -> None:

@@ -39,7 +39,7 @@ def program_of(name: str, text: str) -> Path:
     return program(name, "fp32", (text,), target)
 
 
-@pytest.mark.parametrize("language", ["metal", "opencl"])
+@pytest.mark.parametrize("language", ["metal", "opencl", "cuda"])
 @pytest.mark.parametrize("name", names())
 def test_conformance(name: str, language: str, tmp_path: Path) -> None:
     run(name, language, lambda *arguments: TextHost(*arguments, tmp_path))

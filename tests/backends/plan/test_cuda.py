@@ -1,0 +1,235 @@
+"""CUDA programs: through a software driver everywhere, and on this machine's NVIDIA GPU where it has one."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgellm
+from edgellm import Engine, adapters, cuda_driver
+from edgellm.adapters import Adapter, cuda_adapters, list_adapters
+from edgellm.backends.plan.cuda_host import CudaHost
+from edgellm.backends.plan.executor import PlanExecutor
+from edgellm.compile.gpu.ptx import to_ptx
+from edgellm.compile.plan.plan import Plan
+from edgellm.errors import ExecutorError, UnsupportedError
+from tests.backends.plan.cuda_software import SoftwareCuda
+from tests.backends.plan.models import open_program, program
+from tests.backends.tvm.models import Sequences
+from tests.conformance.runner import PROGRAMS, names, run
+from tests.engine.test_gpu import assert_same
+from tests.golden.cases import golden
+
+ERRORS = {"fp32": 2e-3, "fp16": 2e-2}
+
+
+@pytest.fixture
+def software(monkeypatch: pytest.MonkeyPatch) -> Iterator[SoftwareCuda]:
+    """The software driver, in place of this machine's."""
+    yield SoftwareCuda(monkeypatch)
+    cuda_driver.driver.cache_clear()
+
+
+@pytest.fixture
+def card() -> Adapter:
+    """An NVIDIA GPU, which nothing can install: without one the test is skipped also where CI is true."""
+    cuda_driver.driver.cache_clear()
+    try:
+        found = cuda_adapters()
+    except cuda_driver.CudaError as error:
+        pytest.skip(f"needs an NVIDIA GPU: {error}")
+    return found[0] if found else pytest.skip("needs a newer NVIDIA GPU")
+
+
+def compiled(plan: Plan, texts: Any) -> dict[str, str]:
+    """PTX, which the conformance programs do not have beside their texts."""
+    return {
+        kernel.source: to_ptx(
+            texts[kernel.source], kernel.name, buffers=len(kernel.access), scalars=len(kernel.scalars)
+        )
+        for kernel in plan.kernels
+    }
+
+
+def conformance(name: str, adapter: Adapter) -> None:
+    run(
+        name,
+        "cuda",
+        lambda plan, texts, weights, sizes: CudaHost(plan, compiled(plan, texts), weights, sizes, adapter),
+    )
+
+
+def software_executor(software: SoftwareCuda, name: str, arithmetic: str = "fp32") -> PlanExecutor:
+    folder = program(name, "fp32", (f"cuda-{arithmetic}",))
+    software.use(folder / f"cuda-{arithmetic}")
+    return open_program(folder, name, software.adapter().name)
+
+
+def check_logits(model: PlanExecutor, name: str, arithmetic: str) -> None:
+    """A prompt, some tokens at once, and single ones: every routine runs."""
+    reference = golden(name)
+    ids = reference.prompt + reference.tokens
+    feed = Sequences(model)  # type: ignore[arg-type]
+    pieces = [ids[: len(ids) - 6], ids[len(ids) - 6 : len(ids) - 2], ids[-2:-1], ids[-1:]]
+    logits = np.concatenate([feed.step({0: piece})[0] for piece in pieces])
+    assert np.abs(logits[reference.positions] - reference.logits).max() < ERRORS[arithmetic] * max(
+        1, np.abs(reference.logits).max()
+    )
+    if arithmetic == "fp32":
+        chosen = logits[len(reference.prompt) - 1 : -1].argmax(axis=-1)
+        assert chosen.tolist() == reference.tokens
+
+
+@pytest.mark.parametrize("name", names())
+def test_conformance(name: str, software: SoftwareCuda) -> None:
+    [folder] = (PROGRAMS / name).glob("cuda-*")
+    software.use(folder)
+    conformance(name, software.adapter())
+    assert software.held() == 0
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["llama-biases", "gemma3"])
+def test_logits_are_the_references(name: str, arithmetic: str, software: SoftwareCuda) -> None:
+    model = software_executor(software, name, arithmetic)
+    check_logits(model, name, arithmetic)
+    assert software.held() > 0
+    model.close()
+    assert software.held() == 0
+
+
+def test_any_thread_may_run_a_step(software: SoftwareCuda) -> None:
+    """The driver's context belongs to a thread, and an engine's steps run in one of its own."""
+    model, found = software_executor(software, "llama"), []
+    feed = Sequences(model)  # type: ignore[arg-type]
+    first = feed.step({0: [5, 6, 7]})[0]
+    thread = threading.Thread(target=lambda: found.append(feed.step({1: [5, 6, 7]})[1]))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found[0], first)
+    closing = threading.Thread(target=model.close)
+    closing.start()
+    closing.join()
+    assert software.held() == 0
+
+
+def test_copied_blocks_hold_all_layers(software: SoftwareCuda) -> None:
+    model = software_executor(software, "llama")
+    feed = Sequences(model)  # type: ignore[arg-type]
+    text = golden("llama").prompt[:16]
+    feed.step({0: text})
+    expected = feed.step({0: [9]})[0]
+    other = Sequences(model, 5)  # type: ignore[arg-type]
+    other.step({0: text[::-1]})
+    source, target = feed._tables[0][0], other._tables[0][0]
+    assert source != target
+    model.copy_block(source, target)
+    model.copy_block(target, target)
+    np.testing.assert_array_equal(other.step({0: [9]})[0], expected)
+    model.close()
+
+
+def test_the_device_says_what_is_free(software: SoftwareCuda) -> None:
+    software.set(memory=600_000)
+    with pytest.raises(UnsupportedError, match=r"weights|does not fit|would fit"):
+        software_executor(software, "llama")
+    assert software.held() == 0
+
+
+def test_what_does_not_work_is_told_and_given_back(
+    software: SoftwareCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = program("llama", "fp32", ("cuda-fp32",))
+    software.use(PROGRAMS / "scale" / "cuda-fp32")
+    with pytest.raises(
+        UnsupportedError, match=r"refuses the kernel embed: .*no kernel in this text .*INVALID_PTX"
+    ):
+        open_program(folder, "llama", "Software")
+    assert software.held() == 0
+    software.use(folder / "cuda-fp32")
+    real = cuda_driver.CudaDevice.free_bytes
+
+    def shrunk(device: cuda_driver.CudaDevice) -> int:
+        free = real(device)
+        software.set(memory=300_000)
+        return free
+
+    monkeypatch.setattr(cuda_driver.CudaDevice, "free_bytes", shrunk)
+    with pytest.raises(UnsupportedError, match=r"has no room for the buffer .* CUDA_ERROR_OUT_OF_MEMORY"):
+        open_program(folder, "llama", "Software")
+    assert software.held() == 0
+
+
+def test_a_lost_device_is_told_with_likely_causes(software: SoftwareCuda) -> None:
+    model = software_executor(software, "llama")
+    feed = Sequences(model)  # type: ignore[arg-type]
+    feed.step({0: [5, 6, 7]})
+    software.lose()
+    with pytest.raises(
+        ExecutorError, match=r"stopped during a step .*ILLEGAL_ADDRESS.*Open the bundle again"
+    ):
+        feed.step({0: [5]})
+    model.close()
+    with pytest.raises(ExecutorError, match="has been closed"):
+        feed.step({0: [5]})
+
+
+def test_the_adapter(software: SoftwareCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "run", lambda *_: "Software of the tests, 1000, 700\n")
+    [found] = [one for one in list_adapters(cuda=True) if one.through == "cuda"]
+    assert str(found) == "Software of the tests (CUDA, driver for 12.4, compute capability 8.0)"
+    assert (found.kind, found.target, found.fp16) == ("discrete", "nvidia-gpu", True)
+    assert (found.memory, found.free, found.handle.free_bytes()) == (1 << 30, 700 << 20, 1 << 30)
+    assert found.number == len(list_adapters()), "other adapters keep their numbers"
+    assert found.limits.threads == 1024 and found.limits.shared_bytes == 49152
+    pascal = dataclasses.replace(found.handle, capability=(6, 1))
+    monkeypatch.setattr(cuda_driver, "devices", lambda: [pascal])
+    assert not cuda_adapters()[0].fp16, "these compute with 16-bit floats at a small part of their speed"
+
+
+def test_no_device_is_one_clear_line(software: SoftwareCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = program("llama", "fp32", ("cuda-fp32",))
+    software.set(capability=5)
+    with pytest.raises(UnsupportedError, match=r"no CUDA device was found: .* under 6\.0\. .*version 450"):
+        open_program(folder, "llama", "Software")
+    monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda-that-is-not-there.so.1")
+    cuda_driver.driver.cache_clear()
+    with pytest.raises(UnsupportedError, match=r"driver is not installed here \(libcuda-that.*version 450"):
+        open_program(folder, "llama", "Software")
+    assert [one for one in list_adapters(cuda=True) if one.through == "cuda"] == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_conformance_on_a_gpu(name: str, card: Adapter) -> None:
+    conformance(name, card)
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    "name", ["llama-biases", "mistral-sliding", "qwen2", "qwen3", "gemma3", "phi3-longrope"]
+)
+def test_logits_on_a_gpu(name: str, arithmetic: str, card: Adapter) -> None:
+    model = open_program(program(name, "fp32", (f"cuda-{arithmetic}",)), name, card.name)
+    check_logits(model, name, arithmetic)
+    model.close()
+
+
+def test_the_engine_on_a_gpu(card: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests in one batch get what they get alone."""
+    monkeypatch.setenv("EDGELLM_PROGRAM", "cuda-fp32")
+    bundle = edgellm.build("demo", target="nvidia-gpu", kernels="cuda", out=tmp_path / "demo")
+    with Engine(bundle) as engine:
+        questions = ["What is a bundle?", "What is 2 + 3?", "Hello!", "How do I build for a phone?"]
+        prompts = [engine.encode_prompt(one) for one in questions]
+        greedy = engine.params(temperature=0.0, max_tokens=60)
+        alone = [engine.submit(one, greedy).result() for one in prompts]
+        assert "bundle" in alone[0].text.lower() and "5" in alone[1].text
+        together = [one.result() for one in engine.submit_many(prompts, [greedy] * len(prompts))]
+        for prompt, one, other in zip(prompts, alone, together, strict=True):
+            assert_same(engine.executor, prompt, one.token_ids, other.token_ids)

@@ -1,0 +1,40 @@
+typedef unsigned int uint;
+
+extern "C" __global__ void __launch_bounds__(64) product_kernel(const float* __restrict__ b0_x_ptr, const uint4* __restrict__ b1_words_ptr, const float* __restrict__ b2_scales_ptr, float* __restrict__ b3_y_ptr) {
+  alignas(64) float _ptr[1];
+  uint4 v = b1_words_ptr[((int)threadIdx.x)];
+  _ptr[0] = 0x0.0p+0f;
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[(((int)blockIdx.x) * 32)] * ((float)(((int)(((v).x >> (uint)0) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 1)] * ((float)(((int)(((v).x >> (uint)4) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 2)] * ((float)(((int)(((v).x >> (uint)8) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 3)] * ((float)(((int)(((v).x >> (uint)12) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 4)] * ((float)(((int)(((v).x >> (uint)16) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 5)] * ((float)(((int)(((v).x >> (uint)20) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 6)] * ((float)(((int)(((v).x >> (uint)24) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 7)] * ((float)(((int)(((v).x >> (uint)28) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 8)] * ((float)(((int)(((v).y >> (uint)0) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 9)] * ((float)(((int)(((v).y >> (uint)4) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 10)] * ((float)(((int)(((v).y >> (uint)8) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 11)] * ((float)(((int)(((v).y >> (uint)12) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 12)] * ((float)(((int)(((v).y >> (uint)16) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 13)] * ((float)(((int)(((v).y >> (uint)20) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 14)] * ((float)(((int)(((v).y >> (uint)24) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 15)] * ((float)(((int)(((v).y >> (uint)28) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 16)] * ((float)(((int)(((v).z >> (uint)0) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 17)] * ((float)(((int)(((v).z >> (uint)4) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 18)] * ((float)(((int)(((v).z >> (uint)8) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 19)] * ((float)(((int)(((v).z >> (uint)12) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 20)] * ((float)(((int)(((v).z >> (uint)16) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 21)] * ((float)(((int)(((v).z >> (uint)20) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 22)] * ((float)(((int)(((v).z >> (uint)24) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 23)] * ((float)(((int)(((v).z >> (uint)28) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 24)] * ((float)(((int)(((v).w >> (uint)0) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 25)] * ((float)(((int)(((v).w >> (uint)4) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 26)] * ((float)(((int)(((v).w >> (uint)8) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 27)] * ((float)(((int)(((v).w >> (uint)12) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 28)] * ((float)(((int)(((v).w >> (uint)16) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 29)] * ((float)(((int)(((v).w >> (uint)20) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 30)] * ((float)(((int)(((v).w >> (uint)24) & (uint)15)) - 8))));
+  _ptr[0] = (_ptr[0] + (b0_x_ptr[((((int)blockIdx.x) * 32) + 31)] * ((float)(((int)(((v).w >> (uint)28) & (uint)15)) - 8))));
+  b3_y_ptr[((((int)blockIdx.x) * 64) + ((int)threadIdx.x))] = (_ptr[0] * b2_scales_ptr[((int)threadIdx.x)]);
+}

@@ -1,0 +1,3 @@
+extern "C" __global__ void __launch_bounds__(1) add1_kernel(const float* __restrict__ b0_x_ptr, float* __restrict__ b1_y_ptr) {
+  b1_y_ptr[((int)blockIdx.x)] = (b0_x_ptr[((int)blockIdx.x)] + 0x1.0p+0f);
+}
