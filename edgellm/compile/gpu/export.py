@@ -266,6 +266,8 @@ def _mend_cuda(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str
     _, _, body = text.partition(whole)
     # Numbers are hexadecimal, with what a person reads in a comment, and of more digits than float32 has.
     body = re.sub(r"(0x[\da-f.]+p[-+]\d+)f(/\*-?\d[-+.\de]*\*/)?", lambda found: _float32(found[1]), body)
+    # Some versions of Clang take the two in this order only.
+    body = re.sub(r"__shared__ (alignas\(\d+\)) ", r"\1 __shared__ ", body)
     scalars = _used(found, body)
     constant = [
         f"const {one}" if argument.access == "read" else one

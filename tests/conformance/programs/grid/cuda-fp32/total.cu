@@ -1,6 +1,6 @@
 extern "C" __global__ void __launch_bounds__(64) total_kernel(const float* __restrict__ b0_x_ptr, float* __restrict__ b1_y_ptr) {
   alignas(64) float _ptr[1];
-  __shared__ alignas(64) float _ptr_1[64];
+  alignas(64) __shared__ float _ptr_1[64];
   _ptr[0] = 0x0.0p+0f;
   for (int v = 0; v < 17; ++v) {
     int v_1 = ((v * 64) + ((int)threadIdx.x));
