@@ -12,7 +12,7 @@ import pytest
 from edgellm.backends import BACKENDS
 from edgellm.bundle.model_config import Rope
 from edgellm.errors import UnsupportedError
-from edgellm.targets import get_target, load_targets, native_target, pick
+from edgellm.targets import get_target, load_targets, native_target, pick, with_kernels
 from tests.bundle.example import manifest
 
 LLAMA = manifest().model
@@ -94,6 +94,22 @@ def test_gpu_targets_say_their_programs_and_limits(name: str) -> None:
     odd = msgspec.structs.replace(LLAMA, hidden_size=LLAMA.hidden_size + 8)
     with pytest.raises(UnsupportedError, match="hidden_size"):
         pick(get_target(name), odd, 512)
+
+
+def test_kernels_by_name() -> None:
+    target = get_target("nvidia-gpu")
+    assert with_kernels(target, None) is with_kernels(target, "portable") is target
+    device = with_kernels(target, "cuda").device
+    assert device is not None and device.programs == ("cuda-fp16", "cuda-fp32")
+    assert device.limits.shared_bytes > 16384 and target.device != device
+    for name, kernels, says in (
+        ("nvidia-gpu", "sass", r"nvidia-gpu has no kernels 'sass'; it has portable and cuda$"),
+        ("webgpu", "cuda", r"webgpu has no kernels 'cuda'; it has portable; cuda is for nvidia-gpu$"),
+        ("x86-64", "cuda", r"'cuda'; a processor has only one kind; cuda is for nvidia-gpu$"),
+        ("x86-64", "portable", r"'portable'; a processor has only one kind$"),
+    ):
+        with pytest.raises(UnsupportedError, match=says):
+            with_kernels(get_target(name), kernels)
 
 
 def test_refusals_say_what_works() -> None:

@@ -88,6 +88,7 @@ def test_build_shows_progress_on_a_terminal(checkpoint_dir: Path, tmp_path: Path
 def test_build_refuses_in_one_line(checkpoint_dir: Path, bundle_dir: Path, tmp_path: Path) -> None:
     for arguments, status, says in (
         ([checkpoint_dir, "--target", "mali", "--backend", "ctranslate2", "--out", tmp_path / "b"], 1, "tvm"),
+        ([checkpoint_dir, "--kernels", "cuda", "--out", tmp_path / "b"], 1, "cuda is for nvidia-gpu"),
         ([checkpoint_dir, "--quant", "int3", "--out", tmp_path / "b"], 1, "int8, fp16, fp32"),
         ([checkpoint_dir, "--out", bundle_dir], 1, "--force"),
         ([tmp_path / "none", "--out", tmp_path / "b"], 2, "none"),

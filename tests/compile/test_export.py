@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
-from edgellm.compile.gpu.export import ExportError, _mend_metal, _mend_opencl, _mend_wgsl, access, export
+from edgellm.compile.gpu.export import (
+    ExportError,
+    _mend_cuda,
+    _mend_metal,
+    _mend_opencl,
+    _mend_wgsl,
+    access,
+    export,
+)
 from edgellm.compile.gpu.kernel import GpuKernel, KernelBuilder, bind, store
 
-LANGUAGES = ("wgsl", "opencl", "metal")
+LANGUAGES = ("wgsl", "opencl", "metal", "cuda")
 Body = Callable[[dict[str, Any], Any, Any], None]
 
 
@@ -44,7 +54,9 @@ def test_only_sizes_that_are_used_are_passed(language: Any) -> None:
     assert without.entry == one.entry == "rows_kernel"
     for text in ("PODArgs", "_args_t", "int n", "n: i32", "packGridDimX", "gridDim"):
         assert text not in without.text
-    assert {"wgsl": "  m: i32\n}", "opencl": ", int m) {", "metal": "  int m;\n};"}[language] in one.text
+    assert {"wgsl": "  m: i32\n}", "opencl": ", int m) {", "metal": "  int m;\n};", "cuda": ", int m) {"}[
+        language
+    ] in one.text
 
 
 def test_what_is_only_read_is_told() -> None:
@@ -54,6 +66,10 @@ def test_what_is_only_read_is_told() -> None:
     metal = export(kernel(copy), "metal").text
     assert "device const float* b0_x_ptr" in metal and "device float* b1_y_ptr" in metal
     assert "reqd_work_group_size(4, 1, 1)" in export(kernel(copy), "opencl").text
+    cuda = (
+        "__launch_bounds__(4) rows_kernel(const float* __restrict__ b0_x_ptr, float* __restrict__ b1_y_ptr) {"
+    )
+    assert cuda in export(kernel(copy), "cuda").text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -62,7 +78,11 @@ def test_constants_are_exact(language: Any) -> None:
         store(buffers["y"], at, buffers["x"][at] * T.float32(0.123456789) + T.float32(-0.0123456789))
 
     text = export(kernel(scale), language).text
-    assert "1.23456791e-01f" in text and "1.23456791e-02f" in text
+    if language == "cuda":
+        found = {abs(float.fromhex(one)) for one in re.findall(r"0x[\da-f.]+p[-+]\d+(?=f)", text)}
+        assert found == {float(np.float32(0.123456789)), float(np.float32(0.0123456789))}
+    else:
+        assert "1.23456791e-01f" in text and "1.23456791e-02f" in text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -104,11 +124,11 @@ def test_half_floats_are_seen() -> None:
         assert not export(kernel(copy), language).half  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mend", [_mend_wgsl, _mend_opencl, _mend_metal])
+@pytest.mark.parametrize("mend", [_mend_wgsl, _mend_opencl, _mend_metal, _mend_cuda])
 def test_a_text_that_is_not_known_is_refused(mend: Any) -> None:
     """As when TVM writes it in another way."""
     made = kernel(bounded)
-    known = {"_mend_wgsl": "wgsl", "_mend_opencl": "opencl", "_mend_metal": "metal"}[mend.__name__]
+    known = mend.__name__.removeprefix("_mend_")
     mended = export(made, known).text  # type: ignore[arg-type]
     for text in ("", mended):
         with pytest.raises(ExportError):

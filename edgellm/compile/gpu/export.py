@@ -257,7 +257,7 @@ def _mend_cuda(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str
     head = rf'extern "C" __global__ void (?:__launch_bounds__\((\d+)\) )?{entry}\(([^)]*)\) \{{'
     whole, threads = _match(head, text, 0), int(_match(head, text) or 1)
     parameters = _match(head, text, 2).split(", ")
-    buffers = [one for one in parameters if "* __restrict__ " in one]
+    buffers = [one for one in parameters if re.match(r"\w+\* __restrict__ ", one)]
     found = [one.removeprefix("int ") for one in parameters[len(buffers) :] if one.startswith("int ")]
     if len(buffers) + len(found) != len(parameters) or not _in_order(buffers, kernel):
         raise ExportError(f"{kernel.name}: the CUDA text takes {parameters}")

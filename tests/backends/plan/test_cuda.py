@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +19,17 @@ from edgellm import Engine, adapters, cuda_driver
 from edgellm.adapters import Adapter, cuda_adapters, list_adapters
 from edgellm.backends.plan.cuda_host import CudaHost
 from edgellm.backends.plan.executor import PlanExecutor
+from edgellm.bundle import verify
 from edgellm.compile.gpu.ptx import to_ptx
 from edgellm.compile.plan.plan import Plan
 from edgellm.errors import ExecutorError, UnsupportedError
 from tests.backends.plan.cuda_software import SoftwareCuda
-from tests.backends.plan.models import open_program, program
+from tests.backends.plan.models import checkpoint, open_program, program
 from tests.backends.tvm.models import Sequences
 from tests.conformance.runner import PROGRAMS, names, run
 from tests.engine.test_gpu import assert_same
 from tests.golden.cases import golden
+from tests.support import require
 
 ERRORS = {"fp32": 2e-3, "fp16": 2e-2}
 
@@ -205,6 +210,56 @@ def test_no_device_is_one_clear_line(software: SoftwareCuda, monkeypatch: pytest
     assert [one for one in list_adapters(cuda=True) if one.through == "cuda"] == []
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model with CUDA kernels."""
+    require(module="tvm", reason="it compiles the programs: pip install 'edgellm[tvm]'")
+    out = tmp_path_factory.mktemp("bundles") / "demo"
+    return edgellm.build("demo", target="nvidia-gpu", kernels="cuda", out=out).path
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32", "fp16"])
+def test_the_engine(
+    arithmetic: str, demo: Path, software: SoftwareCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGELLM_PROGRAM", f"cuda-{arithmetic}")
+    software.use(demo / "tvm" / f"cuda-{arithmetic}")
+    with Engine(demo, context=128, max_batch=2) as engine:
+        assert engine.memory is not None and engine.memory.available == 1 << 30
+        found = engine.generate(["What is a bundle?", "Hello!"], temperature=0.0, max_tokens=9)
+        assert found[0].text.startswith("A bundle is the folder that `edgellm") and found[1].text
+    assert software.held() == 0
+
+
+def test_without_a_gpu_the_command_line_says_so(demo: Path, tmp_path: Path) -> None:
+    """TVM is not loaded for that, nor for anything else at run time."""
+    code = (
+        "import sys; from edgellm import cuda_driver; cuda_driver.LIBRARY = 'libcuda-not-there.so.1'\n"
+        "sys.modules['tvm'] = None\n"
+        "from edgellm.cli.group import run; sys.exit(run(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "generate", str(demo), "--prompt", "Hello!"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert re.match(r"error: no CUDA device was found: NVIDIA's driver is not installed", done.stderr)
+
+
+def test_a_bundle_is_whole_and_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = checkpoint("llama")
+    one = edgellm.build(folder, "nvidia-gpu", kernels="cuda", quant="int8")
+    assert one.path.name.endswith("-nvidia-gpu-int8-cuda") and verify(one) == []
+    two = edgellm.build(folder, "nvidia-gpu", kernels="cuda", quant="int8", out=tmp_path / "two")
+    files = [sorted(path for path in made.path.rglob("*") if path.is_file()) for made in (one, two)]
+    assert {path.suffix for path in files[0]} >= {".cu", ".ptx"}
+    for first, second in zip(*files, strict=True):
+        assert first.relative_to(one) == second.relative_to(two)
+        assert first.read_bytes() == second.read_bytes(), first.name
+        assert str(tmp_path).encode() not in first.read_bytes()
+
+
 @pytest.mark.parametrize("name", names())
 def test_conformance_on_a_gpu(name: str, card: Adapter) -> None:
     conformance(name, card)
@@ -220,11 +275,10 @@ def test_logits_on_a_gpu(name: str, arithmetic: str, card: Adapter) -> None:
     model.close()
 
 
-def test_the_engine_on_a_gpu(card: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_on_a_gpu(card: Adapter, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in one batch get what they get alone."""
     monkeypatch.setenv("EDGELLM_PROGRAM", "cuda-fp32")
-    bundle = edgellm.build("demo", target="nvidia-gpu", kernels="cuda", out=tmp_path / "demo")
-    with Engine(bundle) as engine:
+    with Engine(demo) as engine:
         questions = ["What is a bundle?", "What is 2 + 3?", "Hello!", "How do I build for a phone?"]
         prompts = [engine.encode_prompt(one) for one in questions]
         greedy = engine.params(temperature=0.0, max_tokens=60)
