@@ -19,10 +19,11 @@ from edgellm import Engine, adapters, cuda_driver
 from edgellm.adapters import Adapter, cuda_adapters, list_adapters
 from edgellm.backends.plan.cuda_host import CudaHost
 from edgellm.backends.plan.executor import PlanExecutor
+from edgellm.backends.tvm import gpu
 from edgellm.bundle import verify
 from edgellm.compile.gpu.ptx import to_ptx
 from edgellm.compile.plan.plan import Plan
-from edgellm.errors import ExecutorError, UnsupportedError
+from edgellm.errors import ExecutorError, MissingDependencyError, UnsupportedError
 from tests.backends.plan.cuda_software import SoftwareCuda
 from tests.backends.plan.models import checkpoint, open_program, program
 from tests.backends.tvm.models import Sequences
@@ -258,6 +259,13 @@ def test_a_bundle_is_whole_and_the_same_twice(tmp_path: Path, monkeypatch: pytes
         assert first.relative_to(one) == second.relative_to(two)
         assert first.read_bytes() == second.read_bytes(), first.name
         assert str(tmp_path).encode() not in first.read_bytes()
+
+
+def test_what_compiles_the_kernels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"package ziglang: pip install 'edgellm\[tvm\]'"):
+        edgellm.build(checkpoint("llama"), "nvidia-gpu", kernels="cuda", out=tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", names())

@@ -47,7 +47,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 def library() -> Path:
     """The driver's library, compiled once."""
     require(module="ziglang", reason="compiles the software driver: pip install 'edgellm[tvm]'")
-    path = Path(_folder().name) / "libcuda.so.1"
+    path = Path(_folder().name) / "software-cuda.so"
     source = Path(__file__).with_name("driver.cc")
     headers = nvidia("cuda_runtime") / "include"
     command = [
