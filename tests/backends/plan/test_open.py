@@ -168,7 +168,7 @@ def test_no_room_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     number = adapter_number("wgsl")
     real = opening.list_adapters()[int(number)]
     boundless = msgspec.structs.replace(real.limits, binding_bytes=1 << 50, buffer_bytes=1 << 50)
-    monkeypatch.setattr(opening, "list_adapters", lambda: [replace(real, free=None, limits=boundless)])
+    monkeypatch.setattr(opening, "list_adapters", lambda **_: [replace(real, free=None, limits=boundless)])
     with pytest.raises(UnsupportedError, match=r"has no room for the buffer layers.* --context"):
         open_program(llama, "llama", number, context=1 << 20, max_batch=200)
 
