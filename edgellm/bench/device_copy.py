@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgellm.adapters import Adapter
 from edgellm.backends.plan.host import Host
-from edgellm.backends.plan.open import open_host
+from edgellm.backends.plan.open import LANGUAGES, open_host
 from edgellm.compile.plan.plan import FORMAT, Buffer, Kernel, Language, Launch, Plan, Routine
 from edgellm.errors import UnsupportedError
 
@@ -44,6 +44,36 @@ void copy_kernel(__global const uint4* restrict x, __global uint4* restrict y) {
   for (uint i = get_global_id(0); i < {count}u; i += {stride}u) {{
     y[i] = x[i];
   }}
+}}
+""",
+    # What a CUDA host takes is PTX.
+    "cuda": """\
+.version 5.0
+.target sm_60
+.address_size 64
+.visible .entry copy_kernel(.param .u64 from, .param .u64 to)
+.maxntid {threads}
+{{
+  .reg .pred %end;
+  .reg .b32 %i, %group, %thread, %v<4>;
+  .reg .b64 %x, %y, %at, %source, %target;
+  ld.param.u64 %x, [from];
+  ld.param.u64 %y, [to];
+  cvta.to.global.u64 %x, %x;
+  cvta.to.global.u64 %y, %y;
+  mov.u32 %group, %ctaid.x;
+  mov.u32 %thread, %tid.x;
+  mad.lo.u32 %i, %group, {threads}, %thread;
+more:
+  setp.ge.u32 %end, %i, {count};
+  @%end ret;
+  mul.wide.u32 %at, %i, 16;
+  add.u64 %source, %x, %at;
+  add.u64 %target, %y, %at;
+  ld.global.v4.u32 {{%v0, %v1, %v2, %v3}}, [%source];
+  st.global.v4.u32 [%target], {{%v0, %v1, %v2, %v3}};
+  add.u32 %i, %i, {stride};
+  bra more;
 }}
 """,
 }
@@ -100,7 +130,7 @@ def open_copy(adapter: Adapter, size: int, pairs: int) -> Host:
 
     Steps of size n = 1 copy x to y and y to x; those of n = 2 do so `pairs` times more.
     """
-    language: Language = "wgsl" if adapter.through == "wgpu" else "opencl"
+    language = LANGUAGES[adapter.through]
     count = size // 16
     groups = -(-count // (_THREADS * _EACH))
     source = _SOURCES[language].format(threads=_THREADS, count=count, stride=groups * _THREADS)

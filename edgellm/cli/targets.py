@@ -23,7 +23,7 @@ def targets(as_json: bool) -> None:
     with suppress(UnsupportedError):  # a processor that is no target: the list is useful even so
         native = native_target().name
     here: dict[str | None, list[str]] = {}
-    for adapter in list_adapters():
+    for adapter in list_adapters(cuda=True):
         here.setdefault(adapter.target, []).append(str(adapter))
     rows = []
     for target in load_targets().values():

@@ -131,7 +131,7 @@ def test_doctor_lists_adapters_with_what_matters() -> None:
 def test_adapters_stand_beside_the_target_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cards that no test machine has."""
     for module in (adapters, doctor):
-        monkeypatch.setattr(module, "list_adapters", lambda: [CARD, SOFTWARE])
+        monkeypatch.setattr(module, "list_adapters", lambda **_: [CARD, SOFTWARE])
     rows = {row["target"]: row for row in json.loads(CliRunner().invoke(cli, ["targets", "--json"]).output)}
     assert {name: row["adapters"] for name, row in rows.items() if row["adapters"]} == {
         "amd-gpu": ["Radeon RX 7800 XT (Vulkan, radv)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import time
 from collections.abc import Mapping, Sequence
 from ctypes import c_int32, c_size_t, c_uint64, c_void_p
 from typing import Any
@@ -15,7 +16,7 @@ from edgellm.adapters import Adapter
 from edgellm.backends.executor import Float32s
 from edgellm.backends.plan.host import lost, no_device, no_kernel, no_memory
 from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of
-from edgellm.backends.plan.weights import MappedWeights
+from edgellm.backends.plan.weights import Buffers
 from edgellm.compile.plan.plan import Plan, Routine
 from edgellm.cuda_driver import NON_BLOCKING, Context, CudaError, driver
 
@@ -29,7 +30,7 @@ class CudaHost:
     """See `Host`. All work goes through one stream, which keeps its order."""
 
     def __init__(
-        self, plan: Plan, sources: Mapping[str, str], weights: MappedWeights, sizes: Mapping[str, int],
+        self, plan: Plan, sources: Mapping[str, str], weights: Buffers, sizes: Mapping[str, int],
         adapter: Adapter,
     ) -> None:  # fmt: skip
         """Allocate, compile and upload.
@@ -40,7 +41,8 @@ class CudaHost:
         Raises:
             UnsupportedError: the device has no room, or its driver refuses a kernel.
         """
-        self._adapter, self._plan = adapter, plan
+        self.adapter, self._plan = adapter, plan
+        self.submitted = self.waited = 0.0
         self._buffers: dict[str, int] = {}
         self._modules: list[c_void_p] = []
         try:
@@ -74,7 +76,7 @@ class CudaHost:
             self._driver.call("cuStreamSynchronize", self._stream)
             del kept
         except CudaError as error:
-            raise lost(self._adapter, error) from error
+            raise lost(self.adapter, error) from error
 
     def run(
         self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
@@ -82,16 +84,18 @@ class CudaHost:
         """See `Host.run`."""
         try:
             kept = self.submit(inputs, sizes)
+            self.submitted = time.perf_counter()
             results = {name: np.empty(count, np.float32) for name, count in outputs.items()}
             for name, result in results.items():
                 address = result.ctypes.data
                 buffer = self._buffers[name]
                 self._driver.call("cuMemcpyDtoHAsync_v2", address, buffer, result.nbytes, self._stream)
             self._driver.call("cuStreamSynchronize", self._stream)
+            self.waited = time.perf_counter() - self.submitted
             del kept
             return results
         except CudaError as error:
-            raise lost(self._adapter, error) from error
+            raise lost(self.adapter, error) from error
 
     def submit(self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> list[NDArray[Any]]:
         """Queue a step; the arrays returned must live until it has run."""
@@ -120,7 +124,7 @@ class CudaHost:
                     "cuMemcpyDtoDAsync_v2", buffer + target * size, buffer + source * size, size, self._stream
                 )
         except CudaError as error:
-            raise lost(self._adapter, error) from error
+            raise lost(self.adapter, error) from error
 
     def close(self) -> None:
         """See `Host.close`."""
@@ -156,7 +160,7 @@ class CudaHost:
         try:
             address = int(self._driver.get("cuMemAlloc_v2", c_uint64, c_size_t(size)))
         except CudaError as error:
-            raise no_memory(self._adapter, f"the buffer {name}", size, error) from error
+            raise no_memory(self.adapter, f"the buffer {name}", size, error) from error
         self._buffers[name] = address
         return address
 
@@ -187,7 +191,7 @@ class CudaHost:
                 name = kernel.entry.encode()
                 functions[kernel.name] = self._driver.get("cuModuleGetFunction", c_void_p, module, name)
             except CudaError as error:
-                raise no_kernel(self._adapter, kernel.name, error) from error
+                raise no_kernel(self.adapter, kernel.name, error) from error
         return functions
 
     def _prepare(self, routine: Routine, functions: Mapping[str, int]) -> _Routine:

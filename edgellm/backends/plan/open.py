@@ -26,12 +26,12 @@ from edgellm.backends.plan.weights import Buffers, MappedWeights
 from edgellm.bundle.manifest import MemoryFacts
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.plan.codec import MAX_PLAN_BYTES, decode_plan
-from edgellm.compile.plan.plan import COMPILED_SUFFIX, PLAN_NAME, Plan
+from edgellm.compile.plan.plan import COMPILED_SUFFIX, PLAN_NAME, Language, Plan
 from edgellm.cuda_driver import OLDEST, CudaError
 from edgellm.errors import BundleError, MissingDependencyError, UnsupportedError
 
 PROGRAM_VARIABLE = "EDGELLM_PROGRAM"
-_LANGUAGES: dict[Through, str] = {"wgpu": "wgsl", "opencl": "opencl", "cuda": "cuda"}
+LANGUAGES: dict[Through, Language] = {"wgpu": "wgsl", "opencl": "opencl", "cuda": "cuda"}
 _MAX_SOURCE_BYTES = 4 << 20
 
 
@@ -101,7 +101,7 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
         )
     programs = [forced] if forced is not None else there
     languages = {name.split("-")[0] for name in programs}
-    able: list[Through] = [through for through, language in _LANGUAGES.items() if language in languages]
+    able: list[Through] = [through for through, language in LANGUAGES.items() if language in languages]
     if not able:
         raise UnsupportedError(
             f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python, only in "
@@ -136,7 +136,7 @@ def _no_cuda() -> UnsupportedError:
 def programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
     """Those that the adapter can run, best first."""
     arithmetics = ("fp16", "fp32") if adapter.fp16 else ("fp32",)
-    names = [f"{_LANGUAGES[adapter.through]}-{one}" for one in arithmetics]
+    names = [f"{LANGUAGES[adapter.through]}-{one}" for one in arithmetics]
     return [name for name in names if name in programs]
 
 

@@ -20,6 +20,7 @@ from edgellm.adapters import Adapter, cuda_adapters, list_adapters
 from edgellm.backends.plan.cuda_host import CudaHost
 from edgellm.backends.plan.executor import PlanExecutor
 from edgellm.backends.tvm import gpu
+from edgellm.bench import device_copy
 from edgellm.bundle import verify
 from edgellm.compile.gpu.ptx import to_ptx
 from edgellm.compile.plan.plan import Plan
@@ -227,8 +228,11 @@ def test_the_engine(
     software.use(demo / "tvm" / f"cuda-{arithmetic}")
     with Engine(demo, context=128, max_batch=2) as engine:
         assert engine.memory is not None and engine.memory.available == 1 << 30
+        assert isinstance(engine.executor, PlanExecutor) and isinstance(engine.executor.host, CudaHost)
+        host = engine.executor.host
         found = engine.generate(["What is a bundle?", "Hello!"], temperature=0.0, max_tokens=9)
         assert found[0].text.startswith("A bundle is the folder that `edgellm") and found[1].text
+        assert host.submitted > 0 and host.waited > 0
     assert software.held() == 0
 
 
@@ -281,6 +285,16 @@ def test_logits_on_a_gpu(name: str, arithmetic: str, card: Adapter) -> None:
     model = open_program(program(name, "fp32", (f"cuda-{arithmetic}",)), name, card.name)
     check_logits(model, name, arithmetic)
     model.close()
+
+
+def test_the_bandwidth_of_a_gpu(card: Adapter) -> None:
+    size = 3 * 4096 * 16 + 5 * 16
+    host = device_copy.open_copy(card, size, 1)
+    found = host.run({}, {"n": 1}, {"x": size // 4, "y": size // 4})
+    host.close()
+    assert found["y"].view(np.uint32).any()
+    np.testing.assert_array_equal(found["x"].view(np.uint32), found["y"].view(np.uint32))
+    assert 10 < device_copy.copy_bandwidth(card) < 20_000
 
 
 def test_the_engine_on_a_gpu(card: Adapter, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

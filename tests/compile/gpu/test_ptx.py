@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
+from edgellm.bench import device_copy
 from edgellm.compile.gpu.export import export
 from edgellm.compile.gpu.kernel import KernelBuilder, store
 from edgellm.compile.gpu.ptx import entries, to_ptx
@@ -99,6 +100,14 @@ def test_a_text_that_is_wrong_is_refused() -> None:
         to_ptx(text, "norm", buffers=2, scalars=1)
     with pytest.raises(AssertionError, match="error"):
         compile_texts({"norm": text.replace("sqrtf(", "squareroot(")}, "compute_70")
+
+
+def test_the_copy_that_measures_bandwidth_is_machine_code(tmp_path: Path) -> None:
+    text = device_copy._SOURCES["cuda"].format(threads=256, count=1 << 24, stride=1 << 22)
+    (tmp_path / "copy.ptx").write_text(text)
+    for gpu in GPUS:
+        used, spilled = registers(assemble([tmp_path / "copy.ptx"], gpu, tmp_path)["copy"])
+        assert used <= 32 and spilled == 0
 
 
 def test_exponentials_are_exact_to_the_last_digits(tmp_path: Path) -> None:
