@@ -12,6 +12,7 @@ import msgspec
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SOURCES = ("compile", "quantize", "bundle/model_config.py")
 """What decides on the code that comes out, beside the job and the compilers."""
+_KINDS = ("*.py", "*.h")
 
 
 def content_key(job: msgspec.Struct, compilers: Iterable[str]) -> str:
@@ -21,6 +22,7 @@ def content_key(job: msgspec.Struct, compilers: Iterable[str]) -> str:
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     for source in _SOURCES:
         path = _PACKAGE / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        files = (file for kind in _KINDS for file in path.rglob(kind))
+        for file in sorted(files) if path.is_dir() else [path]:
             digest.update(f"{file.relative_to(_PACKAGE).as_posix()}\n".encode() + file.read_bytes())
     return digest.hexdigest()

@@ -25,7 +25,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def key(self) -> str:
         """Hash of all that the program depends on."""
-        return content_key(self, ("apache-tvm", "apache-tvm-ffi"))
+        compilers = ["apache-tvm", "apache-tvm-ffi"]
+        return content_key(self, [*compilers, "ziglang"] if self.program.startswith("cuda-") else compilers)
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
