@@ -190,8 +190,8 @@ def test_a_lost_device_is_told_with_likely_causes(language: str) -> None:
 
 def test_memory_is_told_before_anything_is_loaded(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[object] = []
-    real = opening._open_host
-    monkeypatch.setattr(opening, "_open_host", lambda *all: (happened.append("loaded"), real(*all))[1])
+    real = opening.open_host
+    monkeypatch.setattr(opening, "open_host", lambda *all: (happened.append("loaded"), real(*all))[1])
     model = open_program(llama, "llama", adapter_number("wgsl"), planned=happened.append)
     assert happened == [model.memory, "loaded"]
     model.close()
