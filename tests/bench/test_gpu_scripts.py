@@ -14,7 +14,6 @@ from tests.backends.plan.models import adapter_number
 from tests.support import require
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-"""Of a decode step of 22 layers."""
 
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
