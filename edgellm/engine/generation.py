@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 from edgellm.backends.params import SamplingParams
@@ -74,11 +74,12 @@ class Generation:
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
         self._on_cancel = on_cancel
-        self._chunks: deque[Chunk] = deque()
+        # None: the end, which stays there for whoever reads on.
+        self._chunks: SimpleQueue[Chunk | None] = SimpleQueue()
         self._all: list[Chunk] = []
         self._error: BaseException | None = None
         self._done = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         # Who waits for the end only is not woken by each token: on a busy CPU that would cost speed.
         self._ended = threading.Event()
         self._waker: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -98,30 +99,33 @@ class Generation:
 
     def put(self, chunk: Chunk) -> bool:
         """For the engine: add a chunk. False if the answer has ended already (then it is dropped)."""
-        with self._changed:
+        with self._lock:
             if self._done:
                 return False
             now = time.perf_counter()
             if chunk.token_ids and self.first_token_at is None:
                 self.first_token_at = now
-            if chunk.finish_reason is not None:
-                self._done, self.finished_at = True, now
-            self._chunks.append(chunk)
             self._all.append(chunk)
+            self._chunks.put(chunk)
+            if chunk.finish_reason is not None:
+                self._end(now)
             self._wake()
             return True
 
     def fail(self, error: BaseException) -> None:
         """For the engine: end with an error, which reading raises."""
-        with self._changed:
+        with self._lock:
             if not self._done:
-                self._done, self._error, self.finished_at = True, error, time.perf_counter()
+                self._error = error
+                self._end(time.perf_counter())
                 self._wake()
 
+    def _end(self, now: float) -> None:
+        self._done, self.finished_at = True, now
+        self._chunks.put(None)
+        self._ended.set()
+
     def _wake(self) -> None:
-        if self._done:
-            self._ended.set()
-        self._changed.notify_all()
         if self._waker is not None:
             loop, event = self._waker
             try:
@@ -129,41 +133,37 @@ class Generation:
             except RuntimeError:  # the loop was closed with the reader gone; nobody is left to wake
                 self._waker = None
 
-    def _next(self) -> Chunk | None:
-        """The next chunk under the lock; None if there is none yet. Raises at the end."""
-        if self._chunks:
-            return self._chunks.popleft()
-        if self._error is not None:
-            raise self._error
-        if self._done:
-            raise StopIteration
-        return None
+    def _read(self, *, wait: bool) -> Chunk | None:
+        """The next chunk; None at the end.
+
+        Raises:
+            queue.Empty: there is none yet, and `wait` is False. Exception: the answer failed.
+        """
+        chunk = self._chunks.get(block=wait)
+        if chunk is None:
+            self._chunks.put(None)
+            if self._error is not None:
+                raise self._error
+        return chunk
 
     def __iter__(self) -> Iterator[Chunk]:
-        while True:
-            with self._changed:
-                try:
-                    while (chunk := self._next()) is None:
-                        self._changed.wait()
-                except StopIteration:
-                    return
+        while (chunk := self._read(wait=True)) is not None:
             yield chunk
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         event = asyncio.Event()
-        with self._changed:
+        with self._lock:
             self._waker = (asyncio.get_running_loop(), event)
         while True:
             event.clear()
-            with self._changed:
-                try:
-                    chunk = self._next()
-                except StopIteration:
-                    return
-            if chunk is None:
+            try:
+                chunk = self._read(wait=False)
+            except Empty:
                 await event.wait()
-            else:
-                yield chunk
+                continue
+            if chunk is None:
+                return
+            yield chunk
 
     def result(self) -> Result:
         """Wait for the end and return the whole answer, however much of it was read as chunks before.
