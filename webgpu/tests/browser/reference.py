@@ -1,0 +1,84 @@
+"""Builds the demo bundle and answers prompts with the Python wgpu host; what the browser must give too.
+
+Nothing is done where the folder holds what this version of the sources gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = "wgsl-fp32"
+PROMPTS = (
+    "What is a bundle?",
+    "What is the capital of France?",
+    "How much is 17 plus 25?",
+    "Can I run this on my phone?",
+    "Who wrote Hamlet?",
+    "Hello there!",
+)
+MAX_TOKENS = 24
+TEXTS = (
+    "", " ", "Hello", " two  spaces and\n\nlines\t", "naïve café, 東京 и Москва", "emoji 👩‍👩‍👧‍👦 and 🇫🇷!",
+    "<|im_start|>user\nhi<|im_end|>\n", "it's 1234567 don't", "\u0000\u00e9\u0301 \u200b", "a" * 300,
+)  # fmt: skip
+
+
+def main(out: Path) -> None:
+    """Write `demo` and `reference.json` into `out`."""
+    done = out / "reference.key"
+    key = _key()
+    if done.exists() and done.read_text() == key:
+        return
+    os.environ["EDGELLM_PROGRAM"] = PROGRAM
+    import edgellm
+    from edgellm.adapters import list_adapters
+    from edgellm.engine import Engine
+
+    software = [one for one in list_adapters() if one.through == "wgpu"]
+    os.environ.setdefault("EDGELLM_ADAPTER", str(software[-1].number))
+
+    out.mkdir(parents=True, exist_ok=True)
+    edgellm.build(ROOT / "models/demo", target="intel-gpu", quant="int4", out=out / "demo", force=True)
+    with Engine(out / "demo") as engine:
+        answers = [_answer(engine, prompt) for prompt in PROMPTS]
+        tokenized = []
+        for text in TEXTS:
+            ids = engine.tokenizer.encode(text, add_special_tokens=False)
+            tokenized.append({"text": text, "ids": ids, "decoded": engine.tokenizer.decode(ids)})
+    text = json.dumps({"answers": answers, "tokenized": tokenized})
+    (out / "reference.json").write_text(text, encoding="utf-8")
+    done.write_text(key)
+
+
+def _answer(engine: object, prompt: str) -> dict[str, object]:
+    ids = engine.encode_prompt(prompt)  # type: ignore[attr-defined]
+    params = engine.params(temperature=0.0, max_tokens=MAX_TOKENS, logprobs=2)  # type: ignore[attr-defined]
+    result = engine.submit(ids, params).result()  # type: ignore[attr-defined]
+    margins = [float(np.subtract(*[value for _, value in one.top])) for one in result.logprobs]
+    return {
+        "prompt": prompt, "promptIds": ids, "tokenIds": result.token_ids, "margins": margins,
+        "text": result.text,
+    }  # fmt: skip
+
+
+def _key() -> str:
+    """Hash of everything that the result depends on."""
+    digest = hashlib.sha256()
+    folders = (ROOT / "edgellm", ROOT / "models/demo", ROOT / "targets", Path(__file__).parent)
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".py", ".toml", ".json", ".safetensors", ".jinja"):
+                digest.update(path.relative_to(ROOT).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
