@@ -158,12 +158,19 @@ def _exact_constants(kernel: GpuKernel, text: str) -> str:
     exact: dict[str, str] = {}
     for value in values:
         short = f"{value:e}"
-        longer = short if np.float32(short) == value else f"{value:.8e}"
+        longer = short if np.float32(short) == value else _nine_digits(value)
         if exact.setdefault(short, longer) != longer:
             raise ExportError(f"{kernel.name}: two constants are both written {short}")
     for short, longer in exact.items():
         text = re.sub(rf"(?<![\w.]){re.escape(short)}(?=f)", longer, text)
     return text
+
+
+def _nine_digits(value: np.float32) -> str:
+    """`value` with nine digits, which name every number of float32."""
+    text = f"{value:.8e}"
+    # The largest number, rounded to nine digits, is a little larger than itself: Chromium refuses that.
+    return text if float(text) <= float(np.finfo(np.float32).max) else "3.40282346e+38"
 
 
 def _mend_wgsl(text: str, kernel: GpuKernel, entry: str) -> tuple[str, tuple[str, ...]]:

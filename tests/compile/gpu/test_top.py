@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
+from edgellm.compile.gpu.export import export
 from edgellm.compile.gpu.top import TOP, chunks, last_top, top_of_candidates, top_of_logits
 from tests.compile.gpu.cases import normal
 from tests.compile.gpu.runner import Runner
@@ -36,3 +39,12 @@ def test_top(device: Runner, vocabulary: int, rng: np.random.Generator) -> None:
     most = counted.max(1)
     want = most + np.log(np.exp(counted.astype(np.float64) - most[:, None]).sum(1))
     assert np.allclose(log_sums, want, rtol=0, atol=1e-3)
+
+
+def test_constants_are_in_range() -> None:
+    """Browsers refuse a literal beyond the largest float32, even one that would be rounded to it."""
+    text = export(top_of_logits(300, 320, "top"), "wgsl").text
+    found = [float(one) for one in re.findall(r"[\d.]+e[+-]\d+(?=f)", text)]
+    largest = float(np.finfo(np.float32).max)
+    assert max(found) <= largest
+    assert np.float32(max(found)) == largest
