@@ -5,7 +5,7 @@ import { must, roundUp } from "../units.ts";
 import type { Sizes } from "./expressions.ts";
 import { BufferUsage, MAP_READ, SHADER_COMPUTE } from "./flags.ts";
 import { allocation, bufferBytes, Grids, routineOf } from "./launches.ts";
-import type { Kernel, Plan, Routine } from "./types.ts";
+import type { Kernel, Launch, Plan, Routine } from "./types.ts";
 import type { DeviceWatch } from "./watch.ts";
 
 /** Bytes between the scalars of kernels in their buffer: an offset that every device takes. */
@@ -42,7 +42,7 @@ export class PlanHost {
   readonly #kinds: readonly (readonly string[])[];
   readonly #scalars: Int32Array<ArrayBuffer>;
   readonly #uniform: GPUBuffer;
-  readonly #routines: ReadonlyMap<Routine, readonly BoundLaunch[]>;
+  #routines: ReadonlyMap<Routine, readonly BoundLaunch[]> = new Map();
   #back: GPUBuffer | null = null;
   #scratch: GPUBuffer | null = null;
   #copies: Copy[] = [];
@@ -52,7 +52,6 @@ export class PlanHost {
     plan: Plan,
     watch: DeviceWatch,
     buffers: ReadonlyMap<string, GPUBuffer>,
-    pipelines: ReadonlyMap<string, GPUComputePipeline>,
   ) {
     this.#device = device;
     this.#plan = plan;
@@ -68,44 +67,46 @@ export class PlanHost {
       size: this.#scalars.byteLength,
       usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
     });
-    const kernels = new Map(plan.kernels.map((one) => [one.name, one]));
-    const offsets = new Map([...kinds.keys()].map((key, index) => [key, index * SCALARS]));
-    this.#routines = new Map(
-      plan.routines.map((routine) => [
-        routine,
-        routine.launches.map((launch) => {
-          const kernel = must(kernels.get(launch.kernel), launch.kernel);
-          const pipeline = must(pipelines.get(kernel.name), kernel.name);
-          const group = this.#bind(pipeline, launch.arguments, offsets.get(kernel.scalars.join()));
-          return { kernel: kernel.name, pipeline, group };
-        }),
-      ]),
-    );
   }
 
   /**
-   * Allocates the plan's buffers, weights included (which `upload` fills), and compiles its kernels.
+   * Allocates the plan's buffers and those of its weights. `compile` and `upload` make the host ready.
    *
    * @param sizes the largest value of every size.
-   * @param sources texts by file name; asked for when the buffers are there.
-   * @throws {EdgeLLMError} `out_of_memory`; `unsupported_device`: a kernel is refused.
+   * @throws {EdgeLLMError} `out_of_memory`.
    */
-  static async open(
-    device: GPUDevice,
-    plan: Plan,
-    sizes: Sizes,
-    sources: ReadonlyMap<string, string>,
-    watch: DeviceWatch,
-  ): Promise<PlanHost> {
+  static async allocate(device: GPUDevice, plan: Plan, sizes: Sizes, watch: DeviceWatch): Promise<PlanHost> {
     const usage = BufferUsage.STORAGE | BufferUsage.COPY_DST | BufferUsage.COPY_SRC;
-    const bytes = new Map([...bufferBytes(plan, sizes)]);
+    const bytes = bufferBytes(plan, sizes);
     for (const [name, size] of plan.weights) bytes.set(name, allocation(size));
     let total = 0;
     for (const size of bytes.values()) total += size;
     const buffers = await watch.memory("weights and cache", total, () => {
       return new Map([...bytes].map(([label, size]) => [label, device.createBuffer({ label, size, usage })]));
     });
-    return new PlanHost(device, plan, watch, buffers, await compile(device, plan, sources, watch));
+    return new PlanHost(device, plan, watch, buffers);
+  }
+
+  /**
+   * Compiles the kernels and binds their buffers, once for all steps.
+   *
+   * @param sources texts by file name.
+   * @throws {EdgeLLMError} `unsupported_device`: a kernel is refused.
+   */
+  async compile(sources: ReadonlyMap<string, string>): Promise<void> {
+    const pipelines = await compileKernels(this.#device, this.#plan, sources, this.#watch);
+    const kernels = new Map(this.#plan.kernels.map((one) => [one.name, one]));
+    const offsets = new Map(this.#kinds.map((kind, index) => [kind.join(), index * SCALARS]));
+    const bound = (launch: Launch): BoundLaunch => {
+      const { name, scalars } = must(kernels.get(launch.kernel), launch.kernel);
+      const pipeline = must(pipelines.get(name), name);
+      return {
+        kernel: name,
+        pipeline,
+        group: this.#bind(pipeline, launch.arguments, offsets.get(scalars.join())),
+      };
+    };
+    this.#routines = new Map(this.#plan.routines.map((one) => [one, one.launches.map(bound)]));
   }
 
   /** Fills a table or a weight from byte `offset` on, a multiple of 4, as are the bytes of all but the last part. */
@@ -265,7 +266,7 @@ export class PlanHost {
 }
 
 /** Compiles all kernels side by side, by name. */
-async function compile(
+async function compileKernels(
   device: GPUDevice,
   plan: Plan,
   sources: ReadonlyMap<string, string>,

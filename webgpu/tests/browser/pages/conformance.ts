@@ -51,8 +51,9 @@ export async function runProgram(name: string, program: string): Promise<Outcome
   const adapter = await findAdapter();
   checkDevice(plan, sizes, adapter);
   const device = await openDevice(adapter, plan.needs.includes("fp16"));
-  const host = await PlanHost.open(device, plan, sizes, sources, new DeviceWatch(device, adapter.name, 0));
+  const host = await PlanHost.allocate(device, plan, sizes, new DeviceWatch(device, adapter.name, 0));
   try {
+    await host.compile(sources);
     await uploadWeights(host, plan, folder);
     for (const one of plan.rotary)
       host.upload(one.table, 0, rotaryTable(one, must(sizes.get("context"), "context")));

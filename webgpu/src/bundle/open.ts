@@ -1,0 +1,311 @@
+/** Opening a bundle on this device: everything is looked at before anything large is downloaded. */
+
+import { aborted, asError, EdgeLLMError } from "../errors.ts";
+import { decodePlan } from "../plan/decode.ts";
+import { type Adapter, findAdapter, openDevice } from "../plan/device.ts";
+import { PlanExecutor } from "../plan/executor.ts";
+import { PlanHost } from "../plan/host.ts";
+import type { Limits } from "../plan/limits.ts";
+import type { Fit } from "../plan/sizing.ts";
+import { MAX_PLAN_BYTES, PLAN_NAME, type Plan } from "../plan/types.ts";
+import { DeviceWatch } from "../plan/watch.ts";
+import { MAX_TEMPLATE_BYTES } from "../text/template.ts";
+import { MAX_TOKENIZER_BYTES } from "../text/tokenizer.ts";
+import { bytesText, must } from "../units.ts";
+import { fetchWhole } from "./download.ts";
+import { BundleFiles, type FilesOptions } from "./files.ts";
+import {
+  decodeManifest,
+  type FileEntry,
+  MANIFEST_NAME,
+  MAX_MANIFEST_BYTES,
+  type Manifest,
+  TOKENIZER_NAME,
+} from "./manifest.ts";
+import { BundleStore, roomLeft } from "./store.ts";
+import {
+  decodeWeights,
+  MAX_TABLE_BYTES,
+  shardName,
+  TABLE_NAME,
+  type WeightEntry,
+  weightsOf,
+} from "./weights.ts";
+
+const MAX_SOURCE_BYTES = 4 << 20;
+/** Small files that are fetched at the same time. */
+const AT_ONCE = 8;
+/** Bytes of weights handed to the device at once. */
+const PIECE = 8 << 20;
+
+export type Arithmetic = "fp16" | "fp32";
+
+export interface OpenOptions {
+  /** Tokens that one sequence may hold, prompt and answer; at most the bundle's own. */
+  readonly context?: number | undefined;
+  /** Sequences that run together. */
+  readonly maxBatch?: number | undefined;
+  /** Whether files are kept in the browser's storage. */
+  readonly store?: boolean | undefined;
+  /** Which program to run; otherwise the best that the device can. */
+  readonly arithmetic?: Arithmetic | undefined;
+  /** Smaller limits to keep to, as if the device had no larger ones. */
+  readonly limits?: Partial<Limits> | undefined;
+}
+
+/** How far opening has come. */
+export interface Progress {
+  /** `check`: manifest and device; `load`: weights into the device's memory; `ready`. */
+  readonly phase: "check" | "load" | "ready";
+  readonly loadedBytes: number;
+  /** Of those, bytes that came from the browser's storage. */
+  readonly storedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface OpenBundle {
+  readonly manifest: Manifest;
+  readonly adapter: Adapter;
+  readonly plan: Plan;
+  readonly fit: Fit;
+  readonly executor: PlanExecutor;
+  readonly watch: DeviceWatch;
+  readonly tokenizer: string;
+  readonly template: string | null;
+  /** Whether the files are kept for the next time. */
+  readonly stored: boolean;
+  /** Stored files that were damaged and have been fetched again. */
+  readonly healed: readonly string[];
+}
+
+/**
+ * @param url the bundle's absolute address.
+ * @throws {EdgeLLMError} says what is wrong and what to do.
+ */
+export async function openBundle(
+  url: string,
+  options: OpenOptions,
+  onProgress: (progress: Progress) => void,
+  signal: AbortSignal,
+): Promise<OpenBundle> {
+  const base = url.endsWith("/") ? url : `${url}/`;
+  const store = options.store === false ? null : await BundleStore.open();
+  onProgress({ phase: "check", loadedBytes: 0, storedBytes: 0, totalBytes: 0 });
+  const { manifest, data } = await readManifest(base, store, signal);
+  const adapter = await findAdapter(options.limits);
+  const files = new BundleFiles(base, manifest, store);
+  const program = await chooseProgram(files, adapter, options, signal);
+  const progress = new ProgressMeter(onProgress);
+  const reading: FilesOptions = { signal, onBytes: (file, brought) => progress.moved(file, brought) };
+  const shards = await planShards(files, program.plan, signal);
+  const sources = [...new Set(program.plan.kernels.map((one) => `${program.folder}/${one.source}`))];
+  const texts = [
+    TOKENIZER_NAME,
+    ...(manifest.chat_template === null ? [] : [manifest.chat_template]),
+    ...sources,
+  ];
+  const entries = [
+    ...texts.map((path) =>
+      files.entry(path, path === TOKENIZER_NAME ? MAX_TOKENIZER_BYTES : MAX_SOURCE_BYTES),
+    ),
+    ...[...shards.keys()].map((path) => files.entry(path)),
+  ];
+  progress.expect(entries);
+  if (store) {
+    await checkRoom(files, entries);
+    // From now on, so that files on their way belong to a bundle.
+    await store.remember(base, data);
+  }
+  const device = await openDevice(adapter, program.plan.needs.includes("fp16"));
+  const watch = new DeviceWatch(device, adapter.name, program.fit.context);
+  // Failing or aborted work must not go on beside the error.
+  const rest = new AbortController();
+  const working = { ...reading, signal: AbortSignal.any([signal, rest.signal]) };
+  try {
+    const host = await PlanHost.allocate(device, program.plan, program.fit.sizes, watch);
+    const found = await readTexts(files, texts, working);
+    const named = new Map(
+      sources.map((path) => [must(path.split("/").at(-1), path), must(found.get(path), path)]),
+    );
+    await Promise.all([host.compile(named), upload(host, files, shards, working)]);
+    const executor = new PlanExecutor(program.plan, host, program.fit, manifest.model.vocab_size);
+    await host.flush();
+    await store?.sweep();
+    progress.ready();
+    return {
+      manifest,
+      adapter,
+      watch,
+      executor,
+      ...program,
+      tokenizer: must(found.get(TOKENIZER_NAME), TOKENIZER_NAME),
+      template:
+        manifest.chat_template === null ? null : must(found.get(manifest.chat_template), "the template"),
+      stored: store !== null && (await files.missing(entries)) === 0,
+      healed: files.healed,
+    };
+  } catch (error) {
+    rest.abort();
+    watch.closing();
+    device.destroy();
+    throw signal.aborted ? aborted() : (watch.failure ?? asError(error));
+  }
+}
+
+/** From the network, so that a new version is seen; from the storage where there is no network. */
+async function readManifest(base: string, store: BundleStore | null, signal: AbortSignal) {
+  const where = `${base}${MANIFEST_NAME}`;
+  let data: Uint8Array<ArrayBuffer>;
+  try {
+    data = await fetchWhole(where, MAX_MANIFEST_BYTES, signal);
+  } catch (error) {
+    const { code, details } = asError(error);
+    const stored = code === "network" && details.status === undefined ? await store?.recall(base) : null;
+    if (!stored) throw error;
+    data = stored;
+  }
+  return { data, manifest: await decodeManifest(data, where) };
+}
+
+/** The best program of the bundle that the device can hold and run. */
+async function chooseProgram(
+  files: BundleFiles,
+  adapter: Adapter,
+  options: OpenOptions,
+  signal: AbortSignal,
+) {
+  const { manifest } = files;
+  const context = options.context ?? manifest.context;
+  if (!Number.isInteger(context) || context < 1 || context > manifest.context) {
+    throw new EdgeLLMError("request", `context is ${context}; this bundle allows 1 to ${manifest.context}`);
+  }
+  const wanted: Arithmetic[] = options.arithmetic ? [options.arithmetic] : ["fp16", "fp32"];
+  const folders = wanted
+    .map((arithmetic) => ({ arithmetic, folder: `${manifest.backend}/wgsl-${arithmetic}` }))
+    .filter(({ folder }) => files.has(`${folder}/${PLAN_NAME}`));
+  if (folders.length === 0) {
+    throw new EdgeLLMError(
+      "bundle",
+      `the bundle was built for ${manifest.target} and has no program for WebGPU: edgellm build … --target webgpu`,
+    );
+  }
+  let refused: unknown = null;
+  for (const { arithmetic, folder } of folders) {
+    const path = `${folder}/${PLAN_NAME}`;
+    const plan = decodePlan(
+      await files.bytes(files.entry(path, MAX_PLAN_BYTES), { signal }),
+      `${files.base}${path}`,
+    );
+    if (plan.language !== "wgsl" || plan.arithmetic !== arithmetic) {
+      throw new EdgeLLMError("bundle", `${files.base}${path} is another program than its folder says`);
+    }
+    try {
+      return { folder, plan, fit: it(plan, adapter, { context, maxBatch: options.maxBatch }) };
+    } catch (error) {
+      if (asError(error).code !== "unsupported_device") throw error;
+      refused = error;
+    }
+  }
+  throw refused;
+}
+
+/** The weights that a program takes, by the paths of their shards. */
+async function planShards(
+  files: BundleFiles,
+  plan: Plan,
+  signal: AbortSignal,
+): Promise<Map<string, WeightEntry[]>> {
+  const folder = files.manifest.backend;
+  const path = `${folder}/${TABLE_NAME}`;
+  const where = `${files.base}${path}`;
+  const entries = decodeWeights(await files.bytes(files.entry(path, MAX_TABLE_BYTES), { signal }), where);
+  const pathOf = (shard: number) => `${folder}/${shardName(shard)}`;
+  const bytesOf = (shard: number) =>
+    files.has(pathOf(shard)) ? files.entry(pathOf(shard)).bytes : undefined;
+  return new Map(
+    [...weightsOf(plan, entries, bytesOf, where)].map(([shard, found]) => [pathOf(shard), found]),
+  );
+}
+
+async function checkRoom(files: BundleFiles, entries: readonly FileEntry[]): Promise<void> {
+  const needed = await files.missing(entries);
+  const room = await roomLeft();
+  if (room !== null && needed > room) {
+    throw new EdgeLLMError(
+      "quota",
+      `keeping this bundle takes ${bytesText(needed)} and the browser has ${bytesText(room)} left for this ` +
+        "site. Remove other bundles or free some disk space, or open it without keeping it",
+      { needed, room },
+    );
+  }
+}
+
+/** Small files as texts, by path. */
+async function readTexts(
+  files: BundleFiles,
+  paths: readonly string[],
+  options: FilesOptions,
+): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  const left = [...paths];
+  const worker = async (): Promise<void> => {
+    for (let path = left.pop(); path !== undefined; path = left.pop()) {
+      const most = path === files.manifest.chat_template ? MAX_TEMPLATE_BYTES : MAX_TOKENIZER_BYTES;
+      found.set(path, await files.text(path, most, options));
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return found;
+}
+
+/** Shard by shard, so that one at a time is in memory. */
+async function upload(
+  host: PlanHost,
+  files: BundleFiles,
+  shards: ReadonlyMap<string, readonly WeightEntry[]>,
+  options: FilesOptions,
+): Promise<void> {
+  for (const [path, entries] of shards) {
+    const shard = await files.bytes(files.entry(path), options);
+    for (const { name, offset, bytes } of entries) {
+      for (let at = 0; at < bytes; at += PIECE) {
+        host.upload(name, at, shard.subarray(offset + at, offset + Math.min(bytes, at + PIECE)));
+      }
+    }
+    await host.flush();
+  }
+}
+
+/** Adds up the bytes of files that arrive side by side. */
+class ProgressMeter {
+  readonly #report: (progress: Progress) => void;
+  readonly #files = new Map<string, { bytes: number; stored: number }>();
+  #total = 0;
+
+  constructor(report: (progress: Progress) => void) {
+    this.#report = report;
+  }
+
+  expect(entries: readonly FileEntry[]): void {
+    this.#total = entries.reduce((bytes, one) => bytes + one.bytes, 0);
+  }
+
+  moved(file: FileEntry, brought: { bytes: number; stored: number }): void {
+    this.#files.set(file.path, brought);
+    this.#tell("load");
+  }
+
+  ready(): void {
+    this.#tell("ready");
+  }
+
+  #tell(phase: Progress["phase"]): void {
+    let loadedBytes = 0;
+    let storedBytes = 0;
+    for (const { bytes, stored } of this.#files.values()) {
+      loadedBytes += bytes;
+      storedBytes += stored;
+    }
+    this.#report({ phase, loadedBytes, storedBytes, totalBytes: this.#total });
+  }
+}

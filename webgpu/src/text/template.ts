@@ -1,0 +1,72 @@
+/** Messages to a prompt, by the Jinja template that comes with a checkpoint. */
+
+import { Template } from "@huggingface/jinja";
+import type { TokenizerFacts } from "../bundle/manifest.ts";
+import { EdgeLLMError, reason } from "../errors.ts";
+
+export const MAX_TEMPLATE_BYTES = 1 << 20;
+/** Characters of all messages, and of what a template makes of them. */
+const MAX_CHARS = 4 << 20;
+
+/** One turn of a conversation. */
+export interface Message {
+  readonly role: string;
+  readonly content: string;
+}
+
+export class ChatTemplate {
+  readonly #template: Template;
+  readonly #tokens: Readonly<Record<string, string>>;
+
+  /** @throws {EdgeLLMError} `template`: it is malformed. */
+  constructor(source: string, facts: TokenizerFacts) {
+    const { bos_token, eos_token, unk_token } = facts;
+    this.#tokens = { bos_token, eos_token, unk_token };
+    try {
+      this.#template = new Template(source);
+    } catch (error) {
+      throw new EdgeLLMError("template", `the chat template cannot be read (${reason(error)})`);
+    }
+  }
+
+  /**
+   * The prompt for `messages`, ending with the opening of the assistant's answer.
+   *
+   * @throws {EdgeLLMError} `template`: it refuses the messages or fails. `request`: they are no messages.
+   */
+  render(messages: readonly Message[]): string {
+    const plain = checked(messages);
+    let prompt: string;
+    try {
+      prompt = this.#template.render({
+        messages: plain,
+        add_generation_prompt: true,
+        tools: null,
+        documents: null,
+        ...this.#tokens,
+      });
+    } catch (error) {
+      throw new EdgeLLMError("template", `the chat template refuses these messages (${reason(error)})`);
+    }
+    if (prompt.length > MAX_CHARS) throw new EdgeLLMError("request", "the messages are too long");
+    return prompt;
+  }
+}
+
+/** Copies of the messages with nothing but texts in them. */
+function checked(messages: readonly Message[]): Message[] {
+  if (!Array.isArray(messages) || messages.length === 0) {
+    throw new EdgeLLMError("request", "messages must be a list of at least one { role, content }");
+  }
+  let chars = 0;
+  const plain = messages.map((message: Partial<Message> | null, index) => {
+    const { role, content } = message ?? {};
+    if (typeof role !== "string" || typeof content !== "string") {
+      throw new EdgeLLMError("request", `messages[${index}] must have a role and a content, both texts`);
+    }
+    chars += role.length + content.length;
+    return { role, content };
+  });
+  if (chars > MAX_CHARS) throw new EdgeLLMError("request", "the messages are too long");
+  return plain;
+}

@@ -1,0 +1,125 @@
+/** Engines for tests in a page; values go in and out as plain data. */
+
+import * as library from "../../../src/index.ts";
+import { type BrowserEngine, createEngine, EdgeLLMError, type EngineOptions } from "../../../src/index.ts";
+import { Tokenizer } from "../../../src/text/tokenizer.ts";
+
+let engine: BrowserEngine | null = null;
+const progress: library.Progress[] = [];
+
+/** What was thrown, as data. */
+export interface Thrown {
+  readonly code: string;
+  readonly message: string;
+  readonly details: Record<string, unknown>;
+}
+
+export type Outcome<T> =
+  | { readonly value: T; readonly error: null }
+  | { readonly value: null; readonly error: Thrown };
+
+async function outcome<T>(work: () => Promise<T>): Promise<Outcome<T>> {
+  try {
+    return { value: await work(), error: null };
+  } catch (error) {
+    if (!(error instanceof EdgeLLMError)) throw error;
+    return {
+      value: null,
+      error: { code: error.code, message: error.message, details: { ...error.details } },
+    };
+  }
+}
+
+/** Opens a bundle, the engine of the calls that follow. */
+function open(options: EngineOptions) {
+  progress.length = 0;
+  return outcome(async () => {
+    engine?.close();
+    engine = await createEngine({ ...options, onProgress: (one) => progress.push(one) });
+    return { info: engine.info, progress };
+  });
+}
+
+function opened(): BrowserEngine {
+  if (!engine) throw new Error("no engine is open");
+  return engine;
+}
+
+export type Settings = Omit<library.ChatRequest, "messages" | "stream" | "signal">;
+
+/** An answer as a whole. */
+function ask(prompt: string, settings: Settings) {
+  return outcome(() => {
+    const messages = [{ role: "user", content: prompt }];
+    return opened().chat.completions.create({ messages, ...settings, stream: false });
+  });
+}
+
+/** Several answers at once, streamed; tokens and texts of each, and its order among all chunks. */
+async function askTogether(prompts: readonly string[], settings: Settings) {
+  const order: number[] = [];
+  const answers = await Promise.all(
+    prompts.map(async (content, index) => {
+      const chunks = await opened().chat.completions.create({
+        messages: [{ role: "user", content }],
+        ...settings,
+        stream: true,
+      });
+      let text = "";
+      const tokens: number[] = [];
+      for await (const { choices } of chunks) {
+        text += choices[0]?.delta.content ?? "";
+        tokens.push(...(choices[0]?.token_ids ?? []));
+        order.push(index);
+      }
+      return { text, tokens };
+    }),
+  );
+  return { answers, order };
+}
+
+/** A streamed answer that is aborted after some chunks. */
+function abortAfter(prompt: string, chunks: number) {
+  const controller = new AbortController();
+  let seen = 0;
+  return outcome(async () => {
+    const messages = [{ role: "user", content: prompt }];
+    const stream = await opened().chat.completions.create({
+      messages,
+      stream: true,
+      signal: controller.signal,
+    });
+    for await (const _ of stream) {
+      seen += 1;
+      if (seen === chunks) controller.abort();
+    }
+    return seen;
+  });
+}
+
+async function encodeAll(
+  bundle: string,
+  facts: ConstructorParameters<typeof Tokenizer>[1],
+  texts: readonly string[],
+) {
+  const tokenizer = new Tokenizer(await (await fetch(`${bundle}tokenizer.json`)).text(), facts);
+  return texts.map((text) => {
+    const ids = tokenizer.encode(text, false);
+    return { text, ids, decoded: tokenizer.decode(ids) };
+  });
+}
+
+const tests = {
+  open,
+  ask,
+  askTogether,
+  abortAfter,
+  encodeAll,
+  stats: () => opened().stats(),
+  close: () => opened().close(),
+  listBundles: library.listBundles,
+  removeBundle: library.removeBundle,
+};
+export type EngineTests = typeof tests;
+
+Object.assign(window, { edgellmTests: tests });
