@@ -14,6 +14,11 @@ export interface EngineOptions {
   readonly context?: number;
   /** Sequences that run together. Default: 4, with a cache of half a gibibyte at most. */
   readonly maxBatch?: number;
+  /**
+   * Tokens of a prompt that are read in one step. Fewer leave a slow device free for the page more often, and
+   * take less memory. Default: the bundle's own, often 256.
+   */
+  readonly stepTokens?: number;
   /** Whether the bundle is kept in the browser's storage for the next time. Default: true. */
   readonly store?: boolean;
   /** Which of the bundle's programs to run. Default: the best that the device can. */
@@ -64,7 +69,8 @@ export class BrowserEngine {
  * @throws {EdgeLLMError} its `code` says what went wrong, its message what to do.
  */
 export async function createEngine(options: EngineOptions): Promise<BrowserEngine> {
-  const { bundle, context, maxBatch, store, arithmetic, limits, onProgress, onLost, signal } = options;
+  const { bundle, context, maxBatch, stepTokens, store, arithmetic, limits, onProgress, onLost, signal } =
+    options;
   let url: string;
   try {
     url = new URL(bundle, document.baseURI).href;
@@ -73,7 +79,7 @@ export async function createEngine(options: EngineOptions): Promise<BrowserEngin
   }
   const worker =
     options.worker ?? new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
-  const open = { context, maxBatch, store, arithmetic, limits };
+  const open = { context, maxBatch, stepTokens, store, arithmetic, limits };
   return new BrowserEngine(await WorkerClient.open({ url, open, worker, onProgress, onLost, signal }));
 }
 

@@ -6,7 +6,8 @@ import { type Adapter, findAdapter, openDevice } from "../plan/device.ts";
 import { PlanExecutor } from "../plan/executor.ts";
 import { PlanHost } from "../plan/host.ts";
 import type { Limits } from "../plan/limits.ts";
-import type { Fit } from "../plan/sizing.ts";
+import { type Fit, fitProgram } from "../plan/sizing.ts";
+import { trimPlan } from "../plan/trim.ts";
 import { MAX_PLAN_BYTES, PLAN_NAME, type Plan } from "../plan/types.ts";
 import { DeviceWatch } from "../plan/watch.ts";
 import { MAX_TEMPLATE_BYTES } from "../text/template.ts";
@@ -45,6 +46,8 @@ export interface OpenOptions {
   readonly context?: number | undefined;
   /** Sequences that run together. */
   readonly maxBatch?: number | undefined;
+  /** Tokens of one step. */
+  readonly stepTokens?: number | undefined;
   /** Whether files are kept in the browser's storage. */
   readonly store?: boolean | undefined;
   /** Which program to run; otherwise the best that the device can. */
@@ -192,15 +195,16 @@ async function chooseProgram(
   let refused: unknown = null;
   for (const { arithmetic, folder } of folders) {
     const path = `${folder}/${PLAN_NAME}`;
-    const plan = decodePlan(
+    const whole = decodePlan(
       await files.bytes(files.entry(path, MAX_PLAN_BYTES), { signal }),
       `${files.base}${path}`,
     );
-    if (plan.language !== "wgsl" || plan.arithmetic !== arithmetic) {
+    if (whole.language !== "wgsl" || whole.arithmetic !== arithmetic) {
       throw new EdgeLLMError("bundle", `${files.base}${path} is another program than its folder says`);
     }
+    const plan = options.stepTokens === undefined ? whole : trimPlan(whole, options.stepTokens);
     try {
-      return { folder, plan, fit: it(plan, adapter, { context, maxBatch: options.maxBatch }) };
+      return { folder, plan, fit: fitProgram(plan, adapter, { context, maxBatch: options.maxBatch }) };
     } catch (error) {
       if (asError(error).code !== "unsupported_device") throw error;
       refused = error;

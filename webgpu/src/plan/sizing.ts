@@ -36,7 +36,7 @@ export interface Fit {
  * @throws {EdgeLLMError} `unsupported_device`: it cannot; `details.context` is a context that would fit, if
  *   one does. `request`: more sequences are asked for than a step has tokens or rows of logits.
  */
-export function fit(plan: Plan, device: DeviceFacts, wanted: Wanted): Fit {
+export function fitProgram(plan: Plan, device: DeviceFacts, wanted: Wanted): Fit {
   const maxBatch = wanted.maxBatch ?? Math.min(DEFAULT_BATCH, mostRows(plan));
   if (maxBatch > mostRows(plan)) {
     throw new EdgeLLMError(
