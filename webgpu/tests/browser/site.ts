@@ -39,6 +39,7 @@ export class Site {
     const folders: Record<string, string> = {
       "/conformance/": path.join(ROOT, "tests/conformance/programs"),
       "/bundle/": inject("reference").bundle,
+      "/built/": path.join(ROOT, "webgpu/dist"),
     };
     const server = await createServer({
       root: path.join(ROOT, "webgpu"),
@@ -115,6 +116,7 @@ export class Site {
     }
     const range = fault.wholeOnly ? null : /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
     const start = range ? Number(range[1]) : 0;
+    if (file.endsWith(".js")) response.setHeader("content-type", "text/javascript");
     response.statusCode = range ? 206 : 200;
     response.setHeader("content-length", found.size - start);
     if (range) response.setHeader("content-range", `bytes ${start}-${found.size - 1}/${found.size}`);
