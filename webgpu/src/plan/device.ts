@@ -20,7 +20,7 @@ const HELP =
  * @throws {EdgeLLMError} `no_webgpu`: there is none; says what to do.
  */
 export async function findAdapter(caps: Partial<Limits> = {}): Promise<Adapter> {
-  const { gpu } = navigator as { gpu?: GPU };
+  const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
   if (!gpu) {
     const insecure = !globalThis.isSecureContext;
     const why = insecure ? "this page is not served securely" : "this browser has no WebGPU";

@@ -13,6 +13,8 @@ import { ROOT } from "./reference.ts";
 export interface Fault {
   /** Bytes after which the connection is cut. */
   cut?: number;
+  /** Bytes after which nothing more comes. */
+  hold?: number;
   /** Byte whose bits are turned over. */
   flip?: number;
   /** Status of every answer. */
@@ -57,7 +59,7 @@ export class Site {
               const prefix = Object.keys(folders).find((one) => url.startsWith(one));
               if (url === "/blank") {
                 response.setHeader("content-type", "text/html");
-                response.end("<!doctype html><title>edgellm</title><body></body>");
+                response.end("<!doctype html><title>edgellm</title><link rel=icon href=data:,>");
               } else if (prefix) {
                 const name = url.slice(prefix.length);
                 if (prefix === "/bundle/") site.requests.push({ path: name, range: request.headers.range });
@@ -126,6 +128,10 @@ export class Site {
       const bytes: Buffer = chunk;
       if (fault.flip !== undefined && fault.flip >= at && fault.flip < at + bytes.length) {
         bytes[fault.flip - at] = (bytes[fault.flip - at] ?? 0) ^ 0xff;
+      }
+      if (fault.hold !== undefined && at + bytes.length > fault.hold) {
+        response.write(bytes.subarray(0, fault.hold - at));
+        return;
       }
       if (fault.cut !== undefined && at + bytes.length > fault.cut) {
         this.faults.delete(name);

@@ -30,12 +30,13 @@ async function outcome<T>(work: () => Promise<T>): Promise<Outcome<T>> {
   }
 }
 
-/** Opens a bundle, the engine of the calls that follow. */
-function open(options: EngineOptions) {
+/** Opens a bundle, the engine of the calls that follow; `worker` is a file beside this one. */
+function open(options: EngineOptions, worker?: string) {
   progress.length = 0;
   return outcome(async () => {
     engine?.close();
-    engine = await createEngine({ ...options, onProgress: (one) => progress.push(one) });
+    const own = worker ? { worker: new Worker(`/tests/browser/pages/${worker}`, { type: "module" }) } : {};
+    engine = await createEngine({ ...options, ...own, onProgress: (one) => progress.push(one) });
     return { info: engine.info, progress };
   });
 }
@@ -109,7 +110,67 @@ async function encodeAll(
   });
 }
 
+/** Turns the bits of a byte of a stored file over. */
+async function damage(hash: string, at: number): Promise<void> {
+  const root = await navigator.storage.getDirectory();
+  const files = await (await root.getDirectoryHandle("edgellm")).getDirectoryHandle("files");
+  const handle = await files.getFileHandle(hash);
+  const byte = new Uint8Array(await (await handle.getFile()).slice(at, at + 1).arrayBuffer());
+  const writable = await handle.createWritable({ keepExistingData: true });
+  await writable.write({ type: "write", position: at, data: byte.map((one) => one ^ 0xff) });
+  await writable.close();
+}
+
+/** Names and sizes of the stored files. */
+async function storedFiles(): Promise<Record<string, number>> {
+  const found: Record<string, number> = {};
+  const root = await navigator.storage.getDirectory();
+  const files = await (await root.getDirectoryHandle("edgellm")).getDirectoryHandle("files");
+  for await (const [name, handle] of files.entries()) {
+    found[name] = (await (handle as FileSystemFileHandle).getFile()).size;
+  }
+  return found;
+}
+
+/** Opens a bundle and aborts as soon as so many bytes are there. */
+function openAborted(options: EngineOptions, bytes: number) {
+  const controller = new AbortController();
+  return outcome(async () => {
+    await createEngine({
+      ...options,
+      signal: controller.signal,
+      onProgress: (one) => {
+        if (one.loadedBytes >= bytes) controller.abort();
+      },
+    });
+    return null;
+  });
+}
+
+/** What the engine says when its device is lost while an answer is on its way. */
+async function untilLost(options: EngineOptions, prompt: string) {
+  let told = 0;
+  const opening = await createEngine({ ...options, onLost: () => (told += 1) });
+  const answering = outcome(async () => {
+    const stream = await opening.chat.completions.create({
+      messages: [{ role: "user", content: prompt }],
+      stream: true,
+    });
+    for await (const _ of stream) document.title = "answering";
+    return null;
+  });
+  const during = await answering;
+  const after = await outcome(() =>
+    opening.chat.completions.create({ messages: [{ role: "user", content: prompt }] }),
+  );
+  return { during: during.error, after: after.error, told };
+}
+
 const tests = {
+  damage,
+  storedFiles,
+  openAborted,
+  untilLost,
   open,
   ask,
   askTogether,

@@ -1,0 +1,2 @@
+import "./full_disk.ts";
+import "../../../src/worker/worker.ts";

@@ -1,0 +1,2 @@
+import "./no_storage.ts";
+import "../../../src/worker/worker.ts";
