@@ -10,8 +10,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from edgellm.engine import Engine
+    from edgellm.text import Tokenizer
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = "wgsl-fp32"
@@ -48,24 +53,40 @@ def main(out: Path) -> None:
     edgellm.build(ROOT / "models/demo", target="intel-gpu", quant="int4", out=out / "demo", force=True)
     with Engine(out / "demo") as engine:
         answers = [_answer(engine, prompt) for prompt in PROMPTS]
-        tokenized = []
-        for text in TEXTS:
-            ids = engine.tokenizer.encode(text, add_special_tokens=False)
-            tokenized.append({"text": text, "ids": ids, "decoded": engine.tokenizer.decode(ids)})
-    text = json.dumps({"answers": answers, "tokenized": tokenized})
+        tokenized = [_tokenized(engine.tokenizer, text) for text in TEXTS]
+    text = json.dumps({"answers": answers, "tokenized": tokenized, "tokenizers": _tokenizers()})
     (out / "reference.json").write_text(text, encoding="utf-8")
     done.write_text(key)
 
 
-def _answer(engine: object, prompt: str) -> dict[str, object]:
-    ids = engine.encode_prompt(prompt)  # type: ignore[attr-defined]
-    params = engine.params(temperature=0.0, max_tokens=MAX_TOKENS, logprobs=2)  # type: ignore[attr-defined]
-    result = engine.submit(ids, params).result()  # type: ignore[attr-defined]
+def _answer(engine: Engine, prompt: str) -> dict[str, object]:
+    ids = engine.encode_prompt(prompt)
+    params = engine.params(temperature=0.0, max_tokens=MAX_TOKENS, logprobs=2)
+    result = engine.submit(ids, params).result()
     margins = [float(np.subtract(*[value for _, value in one.top])) for one in result.logprobs]
     return {
         "prompt": prompt, "promptIds": ids, "tokenIds": result.token_ids, "margins": margins,
         "text": result.text,
     }  # fmt: skip
+
+
+def _tokenized(tokenizer: Tokenizer, text: str) -> dict[str, object]:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return {"text": text, "ids": ids, "decoded": tokenizer.decode(ids)}
+
+
+def _tokenizers() -> list[dict[str, object]]:
+    """Small ones of the kinds that checkpoints have, with the texts."""
+    from edgellm.bundle.manifest import TokenizerFacts
+    from edgellm.text import Tokenizer
+    from tests.make_tokenizers import byte_level, metaspace
+
+    found: list[dict[str, object]] = []
+    for kind, backend in {"byte level": byte_level(), "metaspace": metaspace()}.items():
+        tokenizer = Tokenizer(backend, TokenizerFacts(backend.get_vocab_size(), ()))
+        cases = [_tokenized(tokenizer, text) for text in TEXTS]
+        found.append({"kind": kind, "json": backend.to_str(), "cases": cases})
+    return found
 
 
 def _key() -> str:

@@ -26,6 +26,12 @@ export interface Reference {
   readonly bundle: string;
   readonly answers: readonly Answer[];
   readonly tokenized: readonly Tokenized[];
+  /** Small tokenizers of the kinds that checkpoints have. */
+  readonly tokenizers: readonly {
+    readonly kind: string;
+    readonly json: string;
+    readonly cases: readonly Tokenized[];
+  }[];
 }
 
 const WEBGPU = path.resolve(import.meta.dirname, "../..");

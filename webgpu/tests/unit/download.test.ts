@@ -1,0 +1,102 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { download, fetchWhole } from "../../src/bundle/download.ts";
+import { findAdapter } from "../../src/plan/device.ts";
+
+const FILE = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7 + (index >> 8)) & 0xff);
+
+let server: Server;
+let url: string;
+/** What the server does with requests, in order; the last one goes on. */
+let answers: ((request: IncomingMessage, response: ServerResponse) => void)[];
+let ranges: (string | undefined)[];
+beforeEach(async () => {
+  answers = [];
+  ranges = [];
+  server = createServer((request, response) => {
+    ranges.push(request.headers.range);
+    const answer = answers.length > 1 ? answers.shift() : answers[0];
+    (answer ?? part())(request, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/file`;
+});
+afterEach(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+/** Sends what was asked for, and cuts the connection after `bytes`. */
+function part(bytes = FILE.length, ranged = true) {
+  return (request: IncomingMessage, response: ServerResponse): void => {
+    const start = ranged ? Number(/\d+/.exec(request.headers.range ?? "0")?.[0]) : 0;
+    const headers = {
+      "content-length": FILE.length - start,
+      "content-range": `bytes ${start}-${FILE.length - 1}/${FILE.length}`,
+    };
+    response.writeHead(request.headers.range && ranged ? 206 : 200, headers);
+    response.write(FILE.subarray(start, start + bytes), () =>
+      bytes < FILE.length - start ? response.destroy() : response.end(),
+    );
+  };
+}
+
+function status(code: number) {
+  return (_: IncomingMessage, response: ServerResponse): void => {
+    response.writeHead(code).end();
+  };
+}
+
+async function fetched(bytes = FILE.length, signal?: AbortSignal): Promise<Uint8Array> {
+  const data = new Uint8Array(bytes);
+  await download(url, 0, bytes, { signal, waitMs: 1, write: (some, at) => data.set(some, at) });
+  return data;
+}
+
+test("a file comes whole, whatever breaks on the way", async () => {
+  answers = [part(100_000), status(503), part(50_000), part()];
+  expect(await fetched()).toEqual(FILE);
+  expect(ranges[0]).toBeUndefined();
+  const starts = ranges.slice(1).map((one) => Number(/\d+/.exec(one ?? "")?.[0]));
+  expect(starts[0]).toBeGreaterThan(0);
+  expect(starts[1]).toBe(starts[0]);
+  expect(starts[2]).toBeGreaterThan(starts[1] ?? 0);
+});
+
+test("a server that knows no ranges sends all of it again", async () => {
+  answers = [part(100_000), part(FILE.length, false)];
+  expect(await fetched()).toEqual(FILE);
+});
+
+test("a download without progress is given up", async () => {
+  answers = [status(500)];
+  await expect(fetched()).rejects.toMatchObject({ code: "network" });
+  expect(ranges).toHaveLength(4);
+});
+
+test("what is not there is not asked for again", async () => {
+  answers = [status(404)];
+  await expect(fetched()).rejects.toMatchObject({ code: "network", details: { status: 404 } });
+  expect(ranges).toHaveLength(1);
+});
+
+test("a file that is larger than the manifest says is refused", async () => {
+  await expect(fetched(FILE.length - 1)).rejects.toMatchObject({ code: "bundle" });
+  await expect(fetchWhole(url, 1000, undefined)).rejects.toMatchObject({ code: "bundle" });
+  expect((await fetchWhole(url, FILE.length, undefined)).length).toBe(FILE.length);
+});
+
+test("an abort ends a download that brings nothing", async () => {
+  answers = [(_, response) => void response.writeHead(200).write("x")];
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), 50);
+  await expect(fetched(FILE.length, controller.signal)).rejects.toMatchObject({ code: "aborted" });
+});
+
+test("without WebGPU the error says what to do", async () => {
+  await expect(findAdapter()).rejects.toMatchObject({
+    code: "no_webgpu",
+    message: expect.stringContaining("Chrome"),
+  });
+});
