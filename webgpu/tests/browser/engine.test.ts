@@ -68,3 +68,31 @@ test("an aborted answer ends, and its place is free", async () => {
   await expect.poll(async () => (await call(page, "stats")).running).toBe(0);
   expect((await call(page, "stats")).blocksInUse).toBe(0);
 });
+
+test("a sampled answer is the same for the same seed, and scored where asked", async () => {
+  const settings = { temperature: 1.5, top_p: 0.95, seed: 5, max_tokens: 5, logprobs: true, top_logprobs: 2 };
+  const [first, again, other] = [settings, settings, { ...settings, seed: 6 }].map((one) => ({ ...one }));
+  const given = [];
+  for (const one of [first, again, other])
+    given.push((await call(page, "ask", "Hello there!", one ?? {})).value);
+  const tokens = given.map((one) => one?.choices[0]?.token_ids);
+  expect(tokens[0]).toHaveLength(5);
+  expect(tokens[1]).toEqual(tokens[0]);
+  const scored = given[0]?.choices[0]?.logprobs?.content ?? [];
+  expect(scored).toHaveLength(5);
+  for (const { logprob, top_logprobs } of scored) {
+    expect(logprob).toBeLessThanOrEqual(0);
+    expect(top_logprobs).toHaveLength(2);
+    expect(top_logprobs[0]?.logprob).toBeGreaterThanOrEqual(logprob);
+  }
+  expect(given[1]?.usage.prompt_tokens_details.cached_tokens).toBeGreaterThan(0);
+});
+
+test("what cannot be answered is told with a code", async () => {
+  const long = "very ".repeat(2000);
+  expect((await call(page, "ask", long, GREEDY)).error).toMatchObject({
+    code: "prompt_too_long",
+    details: { context: 1024 },
+  });
+  expect((await call(page, "ask", "Hello", { temperature: -1 })).error).toMatchObject({ code: "request" });
+});
