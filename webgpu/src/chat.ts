@@ -1,7 +1,7 @@
 /** Completions in the form of OpenAI's API. */
 
 import type { AnswerPiece, NamedLogprob, Usage } from "./engine/engine.ts";
-import type { GenerationSettings, RequestBody } from "./engine/request.ts";
+import type { GenerationSettings } from "./engine/request.ts";
 import type { FinishReason } from "./engine/sequence.ts";
 import type { Message } from "./text/template.ts";
 import type { WorkerClient } from "./worker/client.ts";
@@ -191,5 +191,3 @@ async function collected(pieces: AsyncIterable<AnswerPiece>) {
   if (last?.finishReason == null || last.usage === null) throw new Error("the answer has no end");
   return { text, tokens, logprobs, reason: last.finishReason, usage: last.usage };
 }
-
-export type { RequestBody };

@@ -34,11 +34,6 @@ export function number(least = -Number.MAX_VALUE, most = Number.MAX_VALUE): Read
   };
 }
 
-export const boolean: Reader<boolean> = (value, at) => {
-  if (typeof value !== "boolean") throw new MalformedError(at, "is neither true nor false");
-  return value;
-};
-
 /** A text of at most `most` characters that `pattern` matches as a whole. */
 export function text(pattern?: RegExp, most = 1 << 20): Reader<string> {
   return (value, at) => {

@@ -8,13 +8,10 @@ const FIRST_WAIT_MS = 300;
 /** A connection that brings nothing for so long is cut. */
 const STALL_MS = 30_000;
 
-export type Fetch = typeof fetch;
-
 export interface DownloadOptions {
   readonly signal: AbortSignal | undefined;
   /** Called with bytes in order; their sum grows from `start` on. A server may send some again. */
   readonly write: (bytes: Uint8Array<ArrayBuffer>, at: number) => void;
-  readonly fetch?: Fetch;
   readonly waitMs?: number;
 }
 
@@ -101,7 +98,7 @@ async function attempt(
   try {
     const headers: Record<string, string> = start > 0 ? { range: `bytes=${start}-` } : {};
     // What is kept is kept by hash; a second copy in the browser's cache would take the room of the first.
-    const response = await (options.fetch ?? fetch)(url, { headers, signal, cache: "no-store" });
+    const response = await fetch(url, { headers, signal, cache: "no-store" });
     refuseStatus(url, response);
     let at = startOf(response, start);
     for await (const part of chunks(response)) {

@@ -15,6 +15,8 @@ import { sha256 } from "./hash.ts";
 import { decodeManifest, MAX_MANIFEST_BYTES, type Manifest } from "./manifest.ts";
 
 const ROOT = "edgellm";
+const ACCESS_TRIES = 20;
+const ACCESS_WAIT_MS = 100;
 const kept = object({ url: text(), manifest: text(undefined, MAX_MANIFEST_BYTES) });
 
 /** The parts of a file's access handle that are used; workers only. */
@@ -25,6 +27,10 @@ export interface FileAccess {
   truncate(size: number): void;
   flush(): void;
   close(): void;
+}
+
+interface SyncFileHandle {
+  createSyncAccessHandle(): Promise<FileAccess>;
 }
 
 /** A bundle in the storage. */
@@ -57,15 +63,8 @@ export class BundleStore {
   }
 
   /** A file for reading and writing, by nobody else meanwhile; null if that cannot be had. */
-  async access(hash: string): Promise<FileAccess | null> {
-    try {
-      const handle = await this.#files.getFileHandle(hash, { create: true });
-      return await (
-        handle as unknown as { createSyncAccessHandle(): Promise<FileAccess> }
-      ).createSyncAccessHandle();
-    } catch {
-      return null;
-    }
+  access(hash: string): Promise<FileAccess | null> {
+    return accessTo(this.#files, hash);
   }
 
   /** Bytes stored of a file. */
@@ -80,20 +79,16 @@ export class BundleStore {
   /** Keeps a bundle's manifest, so that it opens without a network, and its files stay. */
   async remember(url: string, manifest: Uint8Array): Promise<void> {
     const text = JSON.stringify({ url, manifest: new TextDecoder().decode(manifest) });
+    const access = await accessTo(this.#bundles, await keyOf(url));
     try {
-      const handle = await this.#bundles.getFileHandle(await keyOf(url), { create: true });
-      const access = await (
-        handle as unknown as { createSyncAccessHandle(): Promise<FileAccess> }
-      ).createSyncAccessHandle();
-      try {
-        access.truncate(0);
-        access.write(new TextEncoder().encode(text), { at: 0 });
-        access.flush();
-      } finally {
-        access.close();
-      }
-    } catch {
-      // Another page writes it just now, or there is no room: the bundle is fetched again next time.
+      access?.truncate(0);
+      access?.write(new TextEncoder().encode(text), { at: 0 });
+      access?.flush();
+    } catch (error) {
+      // There is no room: the bundle is fetched again next time.
+      if (!(error instanceof DOMException)) throw error;
+    } finally {
+      access?.close();
     }
   }
 
@@ -142,6 +137,20 @@ export class BundleStore {
       throw error;
     }
   }
+}
+
+/** Waits a little for a file that is in use: by another page, or by a worker that is just ending. */
+async function accessTo(folder: FileSystemDirectoryHandle, name: string): Promise<FileAccess | null> {
+  for (let tries = 0; tries < ACCESS_TRIES; tries += 1) {
+    try {
+      const handle = await folder.getFileHandle(name, { create: true });
+      return await (handle as unknown as SyncFileHandle).createSyncAccessHandle();
+    } catch (error) {
+      if (!(error instanceof DOMException) || error.name !== "NoModificationAllowedError") return null;
+      await new Promise((resolve) => setTimeout(resolve, ACCESS_WAIT_MS));
+    }
+  }
+  return null;
 }
 
 function keyOf(url: string): Promise<string> {

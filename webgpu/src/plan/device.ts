@@ -39,7 +39,13 @@ export async function findAdapter(caps: Partial<Limits> = {}): Promise<Adapter> 
   const limits = Object.fromEntries(
     LIMIT_NAMES.map((one) => [one, Math.min(found[one], caps[one] ?? Number.MAX_SAFE_INTEGER)]),
   ) as Limits;
-  return { handle, name, limits, fp16: handle.features.has("shader-f16"), fallback: isFallbackAdapter };
+  return {
+    handle,
+    name,
+    limits,
+    fp16: handle.features.has("shader-f16"),
+    fallback: isFallbackAdapter ?? false,
+  };
 }
 
 /** A device with all of the adapter's limits that programs meet. */

@@ -299,7 +299,8 @@ async function compileKernels(
       const said = (await refused)?.message ?? reason(error);
       throw new EdgeLLMError(
         "unsupported_device",
-        `the driver refuses the kernel ${kernel.name}: ${reason(said)}; update the browser or the driver`,
+        `the driver refuses the kernel ${kernel.name}: ${reason(said)}; update the browser or the driver` +
+          (plan.arithmetic === "fp16" ? ', or open the bundle with arithmetic: "fp32"' : ""),
         { kernel: kernel.name },
       );
     }

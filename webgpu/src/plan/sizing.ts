@@ -38,10 +38,10 @@ export interface Fit {
  */
 export function fitProgram(plan: Plan, device: DeviceFacts, wanted: Wanted): Fit {
   const maxBatch = wanted.maxBatch ?? Math.min(DEFAULT_BATCH, mostRows(plan));
-  if (maxBatch > mostRows(plan)) {
+  if (!Number.isInteger(maxBatch) || maxBatch < 1 || maxBatch > mostRows(plan)) {
     throw new EdgeLLMError(
       "request",
-      `maxBatch is ${maxBatch} and this program's steps hold ${mostRows(plan)}`,
+      `maxBatch is ${maxBatch}; this program's steps hold 1 to ${mostRows(plan)}`,
     );
   }
   const { context } = wanted;

@@ -88,7 +88,10 @@ export class DeviceWatch {
 
   #refused(error: GPUError): EdgeLLMError {
     if (error instanceof GPUOutOfMemoryError) return this.noMemory("a buffer", 0, error.message);
-    return new EdgeLLMError("device_lost", `${this.#name} refused a step (${reason(error.message)})`);
+    return new EdgeLLMError(
+      "internal",
+      `the browser refused a step on ${this.#name} (${reason(error.message)})`,
+    );
   }
 
   #lost(said: string): EdgeLLMError {

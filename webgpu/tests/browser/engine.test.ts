@@ -71,10 +71,8 @@ test("an aborted answer ends, and its place is free", async () => {
 
 test("a sampled answer is the same for the same seed, and scored where asked", async () => {
   const settings = { temperature: 1.5, top_p: 0.95, seed: 5, max_tokens: 5, logprobs: true, top_logprobs: 2 };
-  const [first, again, other] = [settings, settings, { ...settings, seed: 6 }].map((one) => ({ ...one }));
   const given = [];
-  for (const one of [first, again, other])
-    given.push((await call(page, "ask", "Hello there!", one ?? {})).value);
+  for (const one of [settings, settings]) given.push((await call(page, "ask", "Hello there!", one)).value);
   const tokens = given.map((one) => one?.choices[0]?.token_ids);
   expect(tokens[0]).toHaveLength(5);
   expect(tokens[1]).toEqual(tokens[0]);

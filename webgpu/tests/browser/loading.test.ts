@@ -120,6 +120,15 @@ test("without a network a stored bundle opens", async () => {
   expect(offline.paths).toEqual([]);
 });
 
+test("bundles share files, and the last one takes them along", async () => {
+  await call(page, "openAborted", { ...SMALL, bundle: "/copy/" }, 1);
+  const kept = await call(page, "listBundles");
+  expect(kept.map((one) => new URL(one.url).pathname).sort()).toEqual(["/bundle/", "/copy/"]);
+  await call(page, "removeBundle", "/copy/");
+  expect((await call(page, "listBundles")).map((one) => one.name)).toEqual(["demo"]);
+  expect((await call(page, "storedFiles"))[shard.sha256]).toBe(shard.bytes);
+});
+
 test("a lost device ends the answer and the engine with a cause", async () => {
   const lost = call(page, "untilLost", { ...SMALL, context: 64 }, answers[0]?.prompt ?? "");
   await page.waitForFunction(() => document.title === "answering", null, { timeout: 60_000 });

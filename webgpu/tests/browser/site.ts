@@ -41,6 +41,7 @@ export class Site {
     const folders: Record<string, string> = {
       "/conformance/": path.join(ROOT, "tests/conformance/programs"),
       "/bundle/": inject("reference").bundle,
+      "/copy/": inject("reference").bundle,
       "/built/": path.join(ROOT, "webgpu/dist"),
     };
     const server = await createServer({
