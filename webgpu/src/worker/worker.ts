@@ -74,15 +74,25 @@ scope.addEventListener("message", ({ data }) => {
   }
 });
 
-/** Passes on what changes the phase, and the rest at most every 50 ms. */
+/** Passes on what changes the phase at once, and of the rest the latest every 50 ms. */
 function throttled<T extends { readonly phase: string }>(report: (value: T) => void): (value: T) => void {
   let phase = "";
-  let last = Number.NEGATIVE_INFINITY;
+  let latest: T | null = null;
+  let waiting = false;
   return (value) => {
-    const now = performance.now();
-    if (value.phase === phase && now - last < 50) return;
-    phase = value.phase;
-    last = now;
-    report(value);
+    if (value.phase !== phase) {
+      phase = value.phase;
+      latest = null;
+      report(value);
+      return;
+    }
+    latest = value;
+    if (waiting) return;
+    waiting = true;
+    setTimeout(() => {
+      waiting = false;
+      if (latest) report(latest);
+      latest = null;
+    }, 50);
   };
 }

@@ -136,7 +136,8 @@ export class Site {
       }
       if (fault.cut !== undefined && at + bytes.length > fault.cut) {
         this.faults.delete(name);
-        response.write(bytes.subarray(0, fault.cut - at), () => response.destroy());
+        response.write(bytes.subarray(0, fault.cut - at));
+        setTimeout(() => response.destroy(), 100); // what has been sent may arrive
         return;
       }
       response.write(bytes);
