@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 PROGRAM = "wgsl-fp32"
 PROMPTS = (
-    "What is a bundle?",
-    "What is the capital of France?",
-    "How much is 17 plus 25?",
-    "Can I run this on my phone?",
-    "Who wrote Hamlet?",
-    "Hello there!",
-)
+    "What is a bundle?", "What is the capital of France?", "How much is 17 plus 25?", "Hello there!",
+    "Can I run this on my phone?", "Who wrote Hamlet?", "What money is used in Poland?", "What is 6 x 10?",
+    "Define perplexity.", "What comes before 67?", "even or odd: 59", "How do I talk to the model?",
+    "What is --port for?", "Tell me the opposite of day.", "Tell me where Argentina is.", "many prompts",
+    "Why use edgellm and not llama.cpp?", "What was the month before June?", "Not true!", "How do I start?",
+)  # fmt: skip
 MAX_TOKENS = 24
 TEXTS = (
     "", " ", "Hello", " two  spaces and\n\nlines\t", "naïve café, 東京 и Москва", "emoji 👩‍👩‍👧‍👦 and 🇫🇷!",
@@ -50,7 +49,7 @@ def main(out: Path) -> None:
     os.environ.setdefault("EDGELLM_ADAPTER", str(software[-1].number))
 
     out.mkdir(parents=True, exist_ok=True)
-    edgellm.build(ROOT / "models/demo", target="intel-gpu", quant="int4", out=out / "demo", force=True)
+    edgellm.build(ROOT / "models/demo", target="webgpu", quant="int4", out=out / "demo", force=True)
     with Engine(out / "demo") as engine:
         answers = [_answer(engine, prompt) for prompt in PROMPTS]
         tokenized = [_tokenized(engine.tokenizer, text) for text in TEXTS]
