@@ -94,3 +94,11 @@ test("what cannot be answered is told with a code", async () => {
   });
   expect((await call(page, "ask", "Hello", { temperature: -1 })).error).toMatchObject({ code: "request" });
 });
+
+test("a plain text goes on as the same text in a conversation does", async () => {
+  const [answer] = answers;
+  const chat = `<|im_start|>user\n${answer?.prompt}<|im_end|>\n<|im_start|>assistant\n`;
+  const { value } = await call(page, "complete", chat, { temperature: 0, max_tokens: 4, stop: "\n" });
+  expect(value).toMatchObject({ object: "text_completion", usage: { completion_tokens: 4 } });
+  expect(value?.choices[0]?.token_ids).toEqual(answer?.tokenIds.slice(0, 4));
+});

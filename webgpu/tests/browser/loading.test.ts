@@ -70,6 +70,18 @@ test("where the browser refuses storage, the bundle opens and is not kept", asyn
   expect(value?.info.stored).toBe(false);
 });
 
+test("where the storage runs full on the way, the bundle opens and is not kept", async () => {
+  const session = await page.context().newCDPSession(page);
+  const origin = new URL(site.url).origin;
+  await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 1 << 20 });
+  const { value, error } = await call(page, "open", SMALL);
+  await session.send("Storage.overrideQuotaForOrigin", { origin });
+  expect(error).toBeNull();
+  expect(value?.info.stored).toBe(false);
+  expect((await call(page, "storedFiles"))[shard.sha256]).toBeLessThan(shard.bytes);
+  await call(page, "removeBundle", "/bundle/");
+});
+
 test("a cut download goes on where it stopped, also after an abort; then nothing is downloaded", async () => {
   site.faults.set(SHARD, { hold: 1_200_000 });
   const abort = await call(page, "openAborted", SMALL, 1_000_000);

@@ -56,6 +56,11 @@ function ask(prompt: string, settings: Settings) {
   });
 }
 
+/** A text that goes on from `prompt`. */
+function complete(prompt: string, settings: Settings) {
+  return outcome(() => opened().completions.create({ prompt, ...settings, stream: false }));
+}
+
 /** Several answers at once, streamed; tokens and texts of each, and its order among all chunks. */
 async function askTogether(prompts: readonly string[], settings: Settings) {
   const order: number[] = [];
@@ -173,6 +178,7 @@ const tests = {
   untilLost,
   open,
   ask,
+  complete,
   askTogether,
   abortAfter,
   encodeAll,
