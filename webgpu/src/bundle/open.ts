@@ -199,7 +199,7 @@ async function chooseProgram(
       await files.bytes(files.entry(path, MAX_PLAN_BYTES), { signal }),
       `${files.base}${path}`,
     );
-    if (whole.language !== "wgsl" || whole.arithmetic !== arithmetic) {
+    if (whole.arithmetic !== arithmetic) {
       throw new EdgeLLMError("bundle", `${files.base}${path} is another program than its folder says`);
     }
     const plan = options.stepTokens === undefined ? whole : trimPlan(whole, options.stepTokens);

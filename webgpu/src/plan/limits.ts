@@ -37,7 +37,6 @@ export function largestBinding(limits: Limits): number {
 /** Why the device cannot run the program with these largest sizes; null if it can. */
 export function deviceProblem(plan: Plan, sizes: Sizes, device: DeviceFacts): string | null {
   const { limits } = device;
-  if (plan.language !== "wgsl") return `its kernels are ${plan.language}, and browsers run wgsl`;
   if (plan.needs.includes("fp16") && !device.fp16) return "it needs 16-bit floats (shader-f16)";
   const most = largestBinding(limits);
   for (const [name, bytes] of [...bufferBytes(plan, sizes), ...plan.weights]) {

@@ -11,7 +11,7 @@ export const BLOCK_SIZE = 16;
 
 const NAME = /[A-Za-z][A-Za-z0-9_.]{0,99}/;
 const SYMBOL = /[A-Za-z][A-Za-z0-9_]{0,63}/;
-const SOURCE = /[A-Za-z][A-Za-z0-9_]{0,63}\.(wgsl|cl|metal)/;
+const SOURCE = /[A-Za-z][A-Za-z0-9_]{0,63}\.wgsl/;
 
 const name = json.text(NAME);
 const symbol = json.text(SYMBOL);
@@ -67,7 +67,8 @@ export type Routine = json.Read<typeof routine>;
 
 export const plan = json.object({
   format: json.oneOf(PLAN_FORMAT),
-  language: json.oneOf("wgsl", "opencl", "metal"),
+  // Programs in other languages are not for browsers.
+  language: json.oneOf("wgsl"),
   arithmetic: json.oneOf("fp16", "fp32"),
   needs: json.list(json.oneOf("fp16"), 0, 8),
   sizes: json.record(SYMBOL, json.integer(0, 2 ** 31 - 1), 1, 16),

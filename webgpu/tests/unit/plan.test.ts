@@ -90,14 +90,14 @@ describe("plans", () => {
 
   test.each<[string, (plan: Loose) => void]>([
     ["plan format 2", (plan) => (plan.format = 2)],
-    ["language", (plan) => (plan.language = "glsl")],
+    ["language", (plan) => (plan.language = "opencl")],
     ["not known", (plan) => (plan.extra = 1)],
     ["not known", (plan) => (plan.kernels[0].extra = 1)],
     ["is missing", (plan) => delete plan.kernels[0].grid],
     ["no largest value", (plan) => (plan.sizes.n = 0)],
     ["may not stand there", (plan) => (plan.kernels[0].source = "../../secret.wgsl")],
     ["may not stand there", (plan) => (plan.kernels[0].source = "a/b.wgsl")],
-    ["no wgsl text", (plan) => (plan.kernels[0].source = "scale.cl")],
+    ["may not stand there", (plan) => (plan.kernels[0].source = "scale.cl")],
     ["buffer x is there more than once", (plan) => plan.buffers.push(plan.buffers[0])],
     ["there is no kernel", (plan) => (plan.routines[0].launches[0].kernel = "nothing")],
     ["there is no buffer", (plan) => (plan.routines[0].launches[0].arguments[0] = "constructor")],
