@@ -1,0 +1,1 @@
+"""The package for browsers, tested by its own tools."""
