@@ -19,7 +19,7 @@ _PATIENCE_S = 900
 @pytest.fixture(scope="module")
 def installed() -> None:
     """What package-lock.json names is in node_modules."""
-    require(program="npm", reason="it builds and tests the package for browsers: install Node 20.19 or newer")
+    require(program="npm", reason="it builds and tests the package: install Node 20.19 or newer")
     npm("ci", "--no-audit", "--no-fund")
 
 
@@ -50,8 +50,6 @@ def test_in_a_browser() -> None:
     """Conformance, answers beside the Python host's, storage and its failures; and the package's size."""
     browser = os.environ.get("EDGELLM_CHROMIUM", shutil.which("chromium") or "chromium")
     require(program=browser, reason="the package is tested in it: apt-get install chromium")
-    require(
-        module="wgpu", reason="its answers are compared with those of the host in Python: pip install wgpu"
-    )
+    require(module="wgpu", reason="answers are compared with those of Python's host: pip install wgpu")
     require(module="tvm", reason="it builds the bundle that is run: pip install 'edgellm[tvm]'")
     npm("run", "test:browser")
