@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUNDLE := bundles/demo
+# Test files that run side by side; each side builds the demo model's bundles for itself.
+JOBS ?= 2
 
 .PHONY: demo test check clean
 
@@ -16,7 +18,7 @@ $(BUNDLE)/edgellm.json: models/demo/model.safetensors $(VENV)/cpu.stamp
 
 ## test: install what the tests need and run them.
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 ## check: formatting, lint and types.
 check: $(VENV)/dev.stamp
