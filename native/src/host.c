@@ -175,11 +175,15 @@ void ell_host_close(struct ell_host *host)
 
 bool ell_host_write(struct ell_host *host, uint32_t buffer, const void *data, size_t bytes, struct ell_error *error)
 {
+    if (bytes > (uint64_t)ell_host_allocated(&host->plan->buffers[buffer], host->sizes))
+        return ell_fail(error, "%s is too small for a step", host->plan->buffers[buffer].name.data);
     return bytes == 0 || host->device->write(host->device, host->buffers[buffer], 0, data, bytes, error);
 }
 
 bool ell_host_read(struct ell_host *host, uint32_t buffer, void *data, size_t bytes, struct ell_error *error)
 {
+    if (bytes > (uint64_t)ell_host_allocated(&host->plan->buffers[buffer], host->sizes))
+        return ell_fail(error, "%s is too small for a step", host->plan->buffers[buffer].name.data);
     return host->device->read(host->device, host->buffers[buffer], data, bytes, error);
 }
 

@@ -11,6 +11,9 @@ static bool map_shard(struct ell_weights *weights, const char *folder, int64_t s
         return true;
     char name[32];
     snprintf(name, sizeof name, "weights-%03d.bin", (int)shard);
+    uint64_t size;
+    if (!ell_plain_file(folder, ell_text_of(name), &size, error))
+        return false;
     char *path = ell_path(folder, ell_text_of(name));
     bool good = path != NULL && ell_map_file(path, &weights->shards[shard], error);
     if (path == NULL)
