@@ -28,7 +28,7 @@ static bool is_name(struct ell_text text, size_t most, const char *extra)
 
 static bool is_source(struct ell_text text)
 {
-    static const char *const endings[] = {".wgsl", ".cl", ".metal"};
+    static const char *const endings[] = {".wgsl", ".cl", ".metal", ".cu"};
     for (size_t i = 0; i < ELL_COUNT(endings); i++) {
         size_t size = strlen(endings[i]);
         if (text.size > size && memcmp(text.data + text.size - size, endings[i], size) == 0)
@@ -312,7 +312,7 @@ static bool read_routine(struct reading *reading, struct ell_json value, struct 
 static bool read_head(struct reading *reading, struct ell_json format, struct ell_json language,
                       struct ell_json arithmetic, struct ell_json needs, const char *wanted)
 {
-    static const char *const languages[] = {"wgsl", "opencl", "metal"}, *const arithmetics[] = {"fp16", "fp32"};
+    static const char *const languages[] = {"wgsl", "opencl", "metal", "cuda"}, *const arithmetics[] = {"fp16", "fp32"};
     static const char *const features[] = {"fp16"};
     struct ell_plan *plan = reading->plan;
     int64_t version;

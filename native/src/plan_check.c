@@ -28,7 +28,9 @@ static bool check_rotary(const struct ell_plan *plan, struct ell_error *error)
 static bool check_kernel(const struct ell_plan *plan, const struct ell_plan_kernel *kernel,
                          const int64_t *smallest, const int64_t *ones, struct ell_error *error)
 {
-    const char *ending = ell_text_is(plan->language, "opencl") ? ".cl" : plan->language.data;
+    const char *ending = ell_text_is(plan->language, "opencl") ? ".cl"
+                         : ell_text_is(plan->language, "cuda") ? ".cu"
+                                                               : plan->language.data;
     size_t size = strlen(ending);
     if (kernel->source.size < size || memcmp(kernel->source.data + kernel->source.size - size, ending, size) != 0)
         return ell_fail(error, "kernel %s is in %s, which is no %s text", kernel->name.data, kernel->source.data,

@@ -1,4 +1,4 @@
-"""Writes src/unicode_tables.c: python tools/unicode_tables.py (Python 3.11 and `pip install unicodedata2==16.0.0`).
+"""Writes src/unicode_tables.c. Needs Python 3.11 and `pip install unicodedata2==16.0.0`.
 
 The `tokenizers` library splits by the categories of Unicode 16 and composes by those of Unicode 14 or older
 (characters that came later are left alone), and so does this.
@@ -13,7 +13,8 @@ from pathlib import Path
 import unicodedata2
 
 CLASSES = ["Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S"]
-SPACES = {*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+SPACES = {*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F}
+SPACES.add(0x3000)
 POINTS = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 
 
@@ -25,7 +26,8 @@ def main() -> None:
         for index, (point, first, second) in enumerate(decompositions)
         if second and unicodedata.normalize("NFC", chr(point)) == chr(point)
     }
-    text = '/* Made by tools/unicode_tables.py from the Unicode character database. */\n#include "unicode.h"\n\n'
+    text = "/* Made by tools/unicode_tables.py from the Unicode character database. */\n"
+    text += '#include "unicode.h"\n\n'
     text += "/* First character << 8 | class, of every run of characters of one class. */\n"
     text += array("ell_class_runs", "uint32_t", [p << 8 | c for p, c in runs(class_of)])
     text += "/* First character << 8 | canonical combining class, of every run. */\n"

@@ -47,7 +47,8 @@ def build(folder: Path, name: str, *flags: str, command: list[str] | None = None
     subprocess.run(
         [
             *(command or compiler()), *FLAGS, *flags, f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}",
-            *map(str, sources), str(NATIVE / "cli" / f"{name}.c"), "-o", str(program), "-lm", "-lpthread", "-ldl",
+            *map(str, sources), str(NATIVE / "cli" / f"{name}.c"), "-o", str(program),
+            "-lm", "-lpthread", "-ldl",
         ],
         check=True,
     )  # fmt: skip

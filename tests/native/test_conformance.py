@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.conformance.runner import PROGRAMS, names
 from tests.conformance.test_hosts import adapter_for
 from tests.native.programs import build
 
 
-def test_conformance(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("native"), "conformance")
+
+
+def test_conformance(program: Path) -> None:
     adapter = adapter_for("opencl")
-    program = build(tmp_path, "conformance")
     run = subprocess.run(
         [program, adapter.name, *(PROGRAMS / name for name in names())], capture_output=True, text=True
     )
@@ -24,10 +29,9 @@ def test_conformance(tmp_path: Path) -> None:
     assert refused == (set() if adapter.fp16 else {"half"})
 
 
-def test_wrong_numbers_fail(tmp_path: Path) -> None:
+def test_wrong_numbers_fail(program: Path, tmp_path: Path) -> None:
     """The runner compares: a program whose expected output is changed does not pass."""
     adapter = adapter_for("opencl")
-    program = build(tmp_path, "conformance")
     copy = tmp_path / "scale"
     for path in (PROGRAMS / "scale").rglob("*"):
         if path.is_file():
@@ -38,4 +42,4 @@ def test_wrong_numbers_fail(tmp_path: Path) -> None:
     steps.write_text(steps.read_text().replace('"output": [', '"output": [12345, ', 1))
     run = subprocess.run([program, adapter.name, copy], capture_output=True, text=True)
     assert run.returncode == 1
-    assert "should be 12345" in run.stderr or os.fspath(copy) in run.stderr
+    assert "should be 12345" in run.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -54,14 +55,12 @@ def _pieces(normalizer: object, pre_tokenizer: object, decoder: object) -> Token
 
 def _train(tokenizer: Tokenizer, alphabet: list[str], more: list[str] | None = None) -> None:
     trainer = trainers.BpeTrainer(
-        vocab_size=1200, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False,
-        limit_alphabet=400,
+        vocab_size=1200, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet,
+        show_progress=False, limit_alphabet=400,
     )  # fmt: skip
     tokenizer.train_from_iterator(CORPUS, trainer)
     if more:
         # Byte tokens belong to the model's vocabulary, not to the added tokens.
-        import json
-
         data = json.loads(tokenizer.to_str())
         vocab = data["model"]["vocab"]
         for token in more:
