@@ -36,20 +36,23 @@ def compiler() -> list[str]:
     return zig()
 
 
-def build(folder: Path, name: str, *flags: str, command: list[str] | None = None) -> Path:
-    """Compile a program of native/cli into `folder`, warnings being errors.
+def build_all(folder: Path, *flags: str, command: list[str] | None = None) -> dict[str, Path]:
+    """Compile the programs of native/cli into `folder`, warnings being errors.
 
     Args:
         command: the compiler; None: any for this machine.
+
+    Returns:
+        The programs by name.
     """
-    program = folder / name
+    called = [*(command or compiler()), *FLAGS, *flags, f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}"]
     sources = sorted((NATIVE / "src").glob("*.c"))
-    subprocess.run(
-        [
-            *(command or compiler()), *FLAGS, *flags, f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}",
-            *map(str, sources), str(NATIVE / "cli" / f"{name}.c"), "-o", str(program),
-            "-lm", "-lpthread", "-ldl",
-        ],
-        check=True,
-    )  # fmt: skip
-    return program
+    subprocess.run([*called, "-c", *sources], cwd=folder, check=True)
+    objects = sorted(folder.glob("*.o"))
+    programs = {}
+    for source in sorted((NATIVE / "cli").glob("*.c")):
+        program = folder / source.stem
+        libraries = ["-lm", "-lpthread", "-ldl"]
+        subprocess.run([*called, source, *objects, "-o", program, *libraries], check=True)
+        programs[source.stem] = program
+    return programs

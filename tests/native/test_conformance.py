@@ -9,12 +9,11 @@ import pytest
 
 from tests.conformance.runner import PROGRAMS, names
 from tests.conformance.test_hosts import adapter_for
-from tests.native.programs import build
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("native"), "conformance")
+@pytest.fixture
+def program(programs: dict[str, Path]) -> Path:
+    return programs["conformance"]
 
 
 def test_conformance(program: Path) -> None:

@@ -14,15 +14,14 @@ from edgellm import Engine
 from edgellm.resources import data_dir
 from tests.backends.plan.models import use_program
 from tests.engine.test_gpu import assert_same
-from tests.native.programs import build
 
 PROMPTS = 50
 LENGTH = 12
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("native"), "edgellm-native")
+@pytest.fixture
+def program(programs: dict[str, Path]) -> Path:
+    return programs["edgellm-native"]
 
 
 def run(program: Path, bundle: Path, *options: str, given: str = "") -> subprocess.CompletedProcess[str]:

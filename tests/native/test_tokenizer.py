@@ -10,7 +10,6 @@ import pytest
 from tokenizers import Tokenizer
 
 from edgellm.resources import data_dir
-from tests.native.programs import build
 from tests.native.tokenizers_of_families import CORPUS, FAMILIES
 
 TEXTS = 1500
@@ -54,9 +53,9 @@ def texts(seed: int) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("native"), "tokenize")
+@pytest.fixture
+def program(programs: dict[str, Path]) -> Path:
+    return programs["tokenize"]
 
 
 def answers(program: Path, file: Path, wanted: list[str]) -> list[tuple[list[int], str]]:
