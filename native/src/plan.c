@@ -129,7 +129,7 @@ static bool read_buffer(struct reading *reading, struct ell_json value, struct e
     struct ell_json name, kind, dtype, shape;
     const struct ell_field fields[] = {
         {"name", &name, true}, {"kind", &kind, true}, {"dtype", &dtype, true}, {"shape", &shape, true}};
-    unsigned found;
+    unsigned found = 0;
     if (!ell_json_fields(value, "a buffer", false, fields, ELL_COUNT(fields), reading->error) ||
         !read_name(reading, name, NAME, &buffer->name) ||
         !read_word(reading, kind, kinds, ELL_COUNT(kinds), "the kind of a buffer", &found))
@@ -152,7 +152,7 @@ static bool read_buffer(struct reading *reading, struct ell_json value, struct e
 static bool read_buffers(struct reading *reading, struct ell_json declared, struct ell_json weights)
 {
     struct ell_plan *plan = reading->plan;
-    size_t weight_count;
+    size_t weight_count = 0;
     void *unused;
     if (!read_parts(reading, weights, ELL_OBJECT, 0, 65536, "weights", 0, &unused, &weight_count))
         return false;
@@ -230,7 +230,7 @@ static bool read_kernel(struct reading *reading, struct ell_json value, struct e
         return false;
     struct ell_json_walk walk = ell_json_values(access);
     for (size_t i = 0; ell_json_next(&walk, NULL, &one); i++) {
-        unsigned found;
+        unsigned found = 0;
         if (!read_word(reading, one, accesses, ELL_COUNT(accesses), "the access of an argument", &found))
             return false;
         kernel->access[i] = (uint8_t)found;
@@ -265,8 +265,8 @@ static bool read_launch(struct reading *reading, struct ell_json value, struct e
     struct ell_json kernel, arguments, one;
     const struct ell_field fields[] = {{"kernel", &kernel, true}, {"arguments", &arguments, true}};
     struct ell_text name;
-    uint32_t *taken;
-    size_t count;
+    uint32_t *taken = NULL;
+    size_t count = 0;
     if (!ell_json_fields(value, "a launch", false, fields, ELL_COUNT(fields), reading->error) ||
         !read_name(reading, kernel, SYMBOL, &name))
         return false;
@@ -316,7 +316,7 @@ static bool read_head(struct reading *reading, struct ell_json format, struct el
     static const char *const features[] = {"fp16"};
     struct ell_plan *plan = reading->plan;
     int64_t version;
-    unsigned found;
+    unsigned found = 0;
     if (!ell_json_whole(format, &version) || version != 1)
         return ell_fail(reading->error, "its plan format is not 1: use the edgellm that built the bundle");
     if (!read_word(reading, language, languages, ELL_COUNT(languages), "the language", &found))
@@ -328,7 +328,7 @@ static bool read_head(struct reading *reading, struct ell_json format, struct el
         return false;
     plan->arithmetic = ell_text_of(arithmetics[found]);
     void *unused;
-    size_t count;
+    size_t count = 0;
     if (!read_parts(reading, needs, ELL_ARRAY, 0, 8, "needs", 0, &unused, &count))
         return false;
     struct ell_json_walk walk = ell_json_values(needs);

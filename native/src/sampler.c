@@ -109,8 +109,8 @@ static void sink(struct ell_candidate *heap, size_t count, size_t at)
     heap[at] = moved;
 }
 
-/* Take the likeliest `most` candidates off the heap, likeliest first, while they are at least `least`; they lie
- * behind each other at the heap's end then. Their number, and the sum of their weights. */
+/* Take the likeliest candidates off the heap, at most `most`, until their weights make up `mass`: they lie at the
+ * heap's end then, the likeliest last. Their number, and the sum of their weights. */
 static size_t take(struct ell_candidate *heap, size_t count, size_t most, double mass, double temperature,
                    double *sum)
 {

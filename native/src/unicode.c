@@ -1,6 +1,7 @@
 #include "unicode.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "utf8.h"
 
@@ -84,18 +85,38 @@ static bool decompose(struct points *points, uint32_t code)
     return decompose(points, found[1]) && (found[2] == 0 || decompose(points, found[2]));
 }
 
-/* Put marks after each base in the order of their classes, equal ones as they stand. */
-static void order_marks(struct points *points)
+/* Put the marks of a run in the order of their classes, equal ones as they stand. */
+static void order_run(uint32_t *codes, size_t count, uint32_t *scratch)
 {
-    for (size_t i = 1; i < points->count; i++) {
-        uint32_t code = points->codes[i], class = combining_of(code);
-        size_t at = i;
-        while (class != 0 && at > 0 && combining_of(points->codes[at - 1]) > class) {
-            points->codes[at] = points->codes[at - 1];
-            at--;
-        }
-        points->codes[at] = code;
+    size_t places[256] = {0}, place = 0;
+    for (size_t i = 0; i < count; i++)
+        places[combining_of(codes[i])]++;
+    for (size_t class = 0; class < 256; class++) {
+        size_t of_class = places[class];
+        places[class] = place;
+        place += of_class;
     }
+    for (size_t i = 0; i < count; i++)
+        scratch[places[combining_of(codes[i])]++] = codes[i];
+    memcpy(codes, scratch, count * sizeof *codes);
+}
+
+static bool order_marks(struct points *points)
+{
+    uint32_t *scratch = NULL;
+    size_t room = 0;
+    bool good = true;
+    for (size_t start = 0, end; good && start < points->count; start = end + 1) {
+        for (end = start; end < points->count && combining_of(points->codes[end]) != 0;)
+            end++;
+        if (end - start < 2)
+            continue;
+        good = ell_grow(&scratch, &room, end - start, sizeof *scratch);
+        if (good)
+            order_run(points->codes + start, end - start, scratch);
+    }
+    free(scratch);
+    return good;
 }
 
 static uint32_t composed_of(uint32_t first, uint32_t second)
@@ -155,10 +176,9 @@ bool ell_compose(struct ell_text text, struct ell_bytes *out)
         at += ell_utf8_step((struct ell_text){text.data + at, text.size - at}, &code);
         good = decompose(&points, code);
     }
-    if (good) {
-        order_marks(&points);
+    good = good && order_marks(&points);
+    if (good)
         recompose(&points);
-    }
     for (size_t i = 0; good && i < points.count; i++) {
         char bytes[4];
         good = ell_bytes_add(out, bytes, ell_utf8_write(points.codes[i], bytes));

@@ -36,7 +36,8 @@ def texts(seed: int) -> list[str]:
         (0xE000, 0x20000),
         (0x20000, 0x110000),
     ]
-    found = ["", " ", "  a", "a  ", " " * 3000, "a" * 3000, "\n" * 999, "é" * 500, *CORPUS]
+    marks = "a" + "\u0301\u0327\u0345\u0300" * 200
+    found = [marks, "", " ", "  a", "a  ", " " * 3000, "a" * 3000, "\n" * 999, "é" * 500, *CORPUS]
     while len(found) < TEXTS:
         parts = []
         for _ in range(rng.randrange(1, 24)):
