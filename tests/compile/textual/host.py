@@ -10,6 +10,7 @@ import ctypes
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class TextHost:
     ) -> None:
         """Compile into the folder `work`."""
         self._plan = plan
+        self.submitted = self.waited = 0.0
         self._buffers = {name: _aligned(size) for name, size in buffer_bytes(plan, sizes).items()}
         for name, size in plan.weights.items():
             self._buffers[name] = _aligned(size)
@@ -81,6 +83,8 @@ class TextHost:
                 (ctypes.c_uint32 * 3)(*(evaluate(one, sizes) for one in kernel.grid)),
                 (ctypes.c_uint32 * 3)(*kernel.threads),
             )
+        # Launches end before they return, so nothing is waited for.
+        self.submitted = time.perf_counter()
         return {name: self._buffers[name].view(np.float32)[:count].copy() for name, count in outputs.items()}
 
     def copy(self, pieces: Mapping[str, int], source: int, target: int) -> None:
