@@ -1,0 +1,1 @@
+"""Packaging a bundle for where it runs: a static site for browsers."""

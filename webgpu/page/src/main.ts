@@ -1,0 +1,146 @@
+/** The chat page. */
+
+import { bytesText } from "../../src/units.ts";
+import { atEnd, Conversation, toEnd } from "./conversation.ts";
+import { byId, say } from "./dom.ts";
+import { load, save } from "./kept.ts";
+import { guard } from "./policy.ts";
+import { bundle, fullContext, Session } from "./session.ts";
+import { wireSettings } from "./settings.ts";
+
+const MOST_LINES = 12;
+
+guard();
+const { messages, settings } = load();
+const prompt = byId<HTMLTextAreaElement>("prompt");
+const send = byId<HTMLButtonElement>("send");
+/** Index of the message that sending replaces. */
+let editing: number | null = null;
+
+const keep = (): void => save(messages, settings);
+const session: Session = new Session(
+  () => {
+    conversation.show();
+    refresh();
+  },
+  (context) => {
+    settings.context = context;
+    keep();
+  },
+);
+const conversation: Conversation = new Conversation(messages, {
+  engine: () => session.engine,
+  settings,
+  onEdit: edit,
+  onChange: refresh,
+  save: keep,
+});
+
+function refresh(): void {
+  const { answering } = conversation;
+  document.body.classList.toggle("answering", answering);
+  send.setAttribute("aria-label", answering ? "Stop the answer" : "Send");
+  send.disabled = !answering && (!session.engine || !prompt.value.trim());
+  const info = session.engine?.info;
+  const memory = info ? info.memory.weights + info.memory.cache + info.memory.step : 0;
+  byId("facts").textContent = info
+    ? `${bytesText(memory)} of memory · ${info.context.toLocaleString("en")} tokens of context · ${info.device}`
+    : "not loaded";
+}
+
+function edit(index: number): void {
+  const message = messages[index];
+  if (!message || conversation.answering) return;
+  editing = index;
+  prompt.value = message.content;
+  byId("editing").hidden = false;
+  grow();
+  refresh();
+  prompt.focus();
+}
+
+function leaveEditing(): void {
+  editing = null;
+  byId("editing").hidden = true;
+}
+
+function submit(): void {
+  const text = prompt.value.trim();
+  if (!text || conversation.answering || !session.engine) return;
+  prompt.value = "";
+  grow();
+  const at = editing ?? messages.length;
+  leaveEditing();
+  conversation.send(text, at);
+}
+
+function grow(): void {
+  prompt.rows = 1;
+  const line = Number.parseFloat(getComputedStyle(prompt).lineHeight);
+  const padding = prompt.clientHeight - line;
+  prompt.rows = Math.min(MOST_LINES, Math.max(1, Math.round((prompt.scrollHeight - padding) / line)));
+}
+
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (conversation.answering) conversation.stop();
+  else submit();
+});
+prompt.addEventListener("input", () => {
+  grow();
+  refresh();
+});
+prompt.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    submit();
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || byId<HTMLDialogElement>("settings").open) return;
+  if (conversation.answering) conversation.stop();
+  else if (editing !== null) {
+    leaveEditing();
+    prompt.value = "";
+    grow();
+    refresh();
+  }
+});
+byId("leave-editing").addEventListener("click", () => {
+  leaveEditing();
+  prompt.value = "";
+  grow();
+  refresh();
+  prompt.focus();
+});
+byId("new").addEventListener("click", () => {
+  leaveEditing();
+  conversation.clear();
+  say("New chat");
+  prompt.focus();
+});
+byId("scroll").addEventListener("scroll", () => {
+  byId("latest").hidden = atEnd();
+});
+byId("latest").addEventListener("click", toEnd);
+
+wireSettings({
+  settings,
+  fullContext,
+  info: () => session.engine?.info ?? null,
+  onDone: (reload) => {
+    keep();
+    if (reload && session.engine) void session.open(settings.context);
+    prompt.focus();
+  },
+  onRemove: () => void session.remove(settings.context),
+});
+
+conversation.show();
+toEnd();
+refresh();
+void session.begin(settings.context);
+if (import.meta.env.PROD && bundle) {
+  // A browser that refuses has the page for as long as there is a network.
+  navigator.serviceWorker?.register("./sw.js").catch(() => undefined);
+}

@@ -1,0 +1,180 @@
+/** The engine of this page: opening it, losing it, and the ways to go on. */
+
+import {
+  type BrowserEngine,
+  createEngine,
+  EdgeLLMError,
+  listBundles,
+  removeBundle,
+} from "../../src/index.ts";
+import { bytesText } from "../../src/units.ts";
+import { byId, meta, say } from "./dom.ts";
+import { type Choice, headline, hidePanel, showLoading, showPanel, showProgress } from "./panel.ts";
+
+/** Less than this and hardly a question fits. */
+const LEAST_CONTEXT = 64;
+/** Which browsers can, for people whose browser cannot. */
+const BROWSERS =
+  "It needs WebGPU: Chrome or Edge 113 or newer, Safari 26 or newer, or Firefox 141 or newer on Windows; with " +
+  "hardware acceleration on, and this page opened over https";
+
+export const bundle = new URL(meta("bundle"), document.baseURI).href;
+export const fullContext = Number(meta("context")) || LEAST_CONTEXT;
+const bytes = Number(meta("bytes"));
+const name = byId("model").textContent ?? "the model";
+const LOADED = `edgellm.loaded:${new URL(bundle).pathname}`;
+
+export class Session {
+  engine: BrowserEngine | null = null;
+  readonly #onChange: () => void;
+  readonly #onContext: (context: number) => void;
+  #opening: AbortController | null = null;
+
+  /** @param onContext called when the reader goes on with another context. */
+  constructor(onChange: () => void, onContext: (context: number) => void) {
+    this.#onChange = onChange;
+    this.#onContext = onContext;
+  }
+
+  /** Opens at once what is here already; asks before anything large is downloaded. */
+  async begin(context: number | null): Promise<void> {
+    const error = await missingWebGPU();
+    if (error) {
+      showPanel(headline(error), `${error.message}. ${BROWSERS}.`, [], true);
+      return;
+    }
+    const kept = wasLoaded() && (await listBundles().catch(() => [])).some((one) => one.url === bundle);
+    if (kept) await this.open(context);
+    else this.offer(context);
+  }
+
+  offer(context: number | null): void {
+    showPanel(
+      `Load ${name}`,
+      `Up to ${bytesText(bytes)} are downloaded once and kept in this browser; then it works without a network.`,
+      [{ label: "Load the model", act: () => void this.open(context) }],
+    );
+  }
+
+  /** @param store whether the browser keeps the bundle. */
+  async open(context: number | null, store = true): Promise<void> {
+    this.close();
+    const opening = new AbortController();
+    this.#opening = opening;
+    showLoading(name, () => opening.abort());
+    this.#onChange();
+    try {
+      const engine = await createEngine({
+        bundle,
+        store,
+        maxBatch: 1, // one conversation: its cache may be as large as the device allows
+        ...(context === null ? {} : { context: Math.min(context, fullContext) }),
+        signal: opening.signal,
+        onProgress: (progress) => {
+          if (this.#opening === opening) showProgress(progress);
+        },
+        onLost: (error) => {
+          if (this.engine === engine) this.#lost(error, engine.info.context);
+        },
+      });
+      this.engine = engine;
+      remember(engine.info.stored);
+      hidePanel();
+      say(`${name} is ready`);
+    } catch (error) {
+      if (this.#opening === opening) this.#explain(error, context, store);
+    } finally {
+      if (this.#opening === opening) this.#opening = null;
+      this.#onChange();
+    }
+  }
+
+  close(): void {
+    this.#opening?.abort();
+    this.#opening = null;
+    this.engine?.close();
+    this.engine = null;
+  }
+
+  /** Takes the bundle out of the browser's storage. */
+  async remove(context: number | null): Promise<void> {
+    this.close();
+    await removeBundle(bundle).catch(() => undefined);
+    remember(false);
+    this.offer(context);
+    this.#onChange();
+  }
+
+  #lost(error: EdgeLLMError, context: number): void {
+    this.engine = null;
+    this.#explain(error, context, true);
+    this.#onChange();
+  }
+
+  #explain(thrown: unknown, context: number | null, store: boolean): void {
+    const error =
+      thrown instanceof EdgeLLMError ? thrown : new EdgeLLMError("internal", `the page failed: ${thrown}`);
+    const again: Choice = { label: "Load again", act: () => void this.open(context, store) };
+    if (error.code === "aborted") {
+      showPanel(headline(error), "What has come is kept.", [{ ...again, label: "Go on loading" }]);
+      return;
+    }
+    const choices: Choice[] = [];
+    const smaller = smallerContext(error);
+    if (smaller !== null) {
+      const act = (): void => {
+        this.#onContext(smaller);
+        void this.open(smaller, store);
+      };
+      choices.push({ label: `Go on with a context of ${smaller.toLocaleString("en")}`, act });
+    }
+    if (error.code === "quota") {
+      choices.push({ label: "Load without keeping it", act: () => void this.open(context, false) });
+    }
+    if (error.code !== "no_webgpu") choices.push(again);
+    showPanel(headline(error), sentence(error.message), choices, true);
+  }
+}
+
+/** A context to try next, where less of it may help. */
+export function smallerContext({ code, details }: EdgeLLMError): number | null {
+  const context = Number(details.context);
+  if (!Number.isFinite(context)) return null;
+  if (code === "unsupported_device") return context; // the largest that fits
+  if (code !== "device_lost" && code !== "out_of_memory") return null;
+  const half = 2 ** Math.floor(Math.log2(context / 2));
+  return half >= LEAST_CONTEXT ? half : null;
+}
+
+/** Told by the page itself, before it offers a download; the worker looks at the device. */
+async function missingWebGPU(): Promise<EdgeLLMError | null> {
+  const { gpu } = navigator as Partial<Navigator>;
+  if (!gpu) {
+    const why = isSecureContext ? "This browser has no WebGPU" : "This page is not served securely";
+    return new EdgeLLMError("no_webgpu", why);
+  }
+  const adapter = await gpu.requestAdapter().catch(() => null);
+  return adapter ? null : new EdgeLLMError("no_webgpu", "WebGPU finds no graphics device here");
+}
+
+function sentence(text: string): string {
+  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
+}
+
+function wasLoaded(): boolean {
+  try {
+    return localStorage.getItem(LOADED) === "1";
+  } catch {
+    return false;
+  }
+}
+
+function remember(stored: boolean): void {
+  try {
+    if (stored) localStorage.setItem(LOADED, "1");
+    else localStorage.removeItem(LOADED);
+  } catch {
+    // Asked again the next time.
+  }
+}
