@@ -5,7 +5,7 @@ import { atEnd, Conversation, toEnd } from "./conversation.ts";
 import { byId, say } from "./dom.ts";
 import { load, save } from "./kept.ts";
 import { guard } from "./policy.ts";
-import { bundle, fullContext, Session } from "./session.ts";
+import { fullContext, Session } from "./session.ts";
 import { wireSettings } from "./settings.ts";
 
 const MOST_LINES = 12;
@@ -140,7 +140,5 @@ conversation.show();
 toEnd();
 refresh();
 void session.begin(settings.context);
-if (import.meta.env.PROD && bundle) {
-  // A browser that refuses has the page for as long as there is a network.
-  navigator.serviceWorker?.register("./sw.js").catch(() => undefined);
-}
+// A browser that refuses has the page for as long as there is a network.
+navigator.serviceWorker?.register("./sw.js").catch(() => undefined);

@@ -37,6 +37,7 @@ export function showPanel(heading: string, body: string, choices: readonly Choic
 
 export function showLoading(name: string, cancel: () => void): void {
   showPanel(`Loading ${name}`, "", [{ label: "Cancel", act: cancel }]);
+  byId("panel-buttons").firstElementChild?.setAttribute("class", "quiet"); // nothing that one is to do
   loading.hidden = false;
   progress.removeAttribute("value");
   amount.textContent = "Looking at the device and the model…";

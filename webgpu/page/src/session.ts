@@ -18,7 +18,7 @@ const BROWSERS =
   "It needs WebGPU: Chrome or Edge 113 or newer, Safari 26 or newer, or Firefox 141 or newer on Windows; with " +
   "hardware acceleration on, and this page opened over https";
 
-export const bundle = new URL(meta("bundle"), document.baseURI).href;
+const bundle = new URL(meta("bundle"), document.baseURI).href;
 export const fullContext = Number(meta("context")) || LEAST_CONTEXT;
 const bytes = Number(meta("bytes"));
 const name = byId("model").textContent ?? "the model";

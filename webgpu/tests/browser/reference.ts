@@ -36,14 +36,15 @@ export interface Reference {
 
 const WEBGPU = path.resolve(import.meta.dirname, "../..");
 export const ROOT = path.dirname(WEBGPU);
+/** `EDGELLM_PYTHON`, or the interpreter of `make`. */
+export const PYTHON = process.env.EDGELLM_PYTHON ?? path.join(ROOT, ".venv/bin/python");
 
-/** Runs `reference.py`, with `EDGELLM_PYTHON` or the interpreter of `make`. */
+/** Runs `reference.py`. */
 export async function makeReference(): Promise<Reference> {
-  const python = process.env.EDGELLM_PYTHON ?? path.join(ROOT, ".venv/bin/python");
   const out = path.join(WEBGPU, ".cache");
   const script = path.join(WEBGPU, "tests/browser/reference.py");
   const options = { cwd: ROOT, env: { ...process.env, PYTHONPATH: ROOT }, timeout: 300_000 };
-  await promisify(execFile)(python, [script, out], options);
+  await promisify(execFile)(PYTHON, [script, out], options);
   const answers = JSON.parse(await readFile(path.join(out, "reference.json"), "utf8"));
   return { bundle: path.join(out, "demo"), ...answers };
 }
