@@ -30,7 +30,7 @@ COMMANDS = {
     "eval": "Measure what quantization costs: perplexity, KL divergence.",
     "inspect": "Show what a bundle is and what it needs.",
     "verify": "Check every byte of a bundle.",
-    "package": "Make of a bundle what runs on a device: a static site for browsers.",
+    "package": "Package a bundle as a static site for browsers.",
     "targets": "List the targets that bundles are built for.",
     "models": "List the model families that can be built.",
     "doctor": "Show what this machine can build and run.",

@@ -56,7 +56,8 @@ def _build(sources: Path, out: Path) -> None:
     try:
         done = subprocess.run(
             [npm, "run", "--silent", "build:page", "--", "--outDir", str(temporary), "--logLevel", "error"],
-            cwd=sources, env=os.environ | {"NODE_ENV": "production"}, capture_output=True, text=True, timeout=_PATIENCE_S, check=False,
+            cwd=sources, env=os.environ | {"NODE_ENV": "production"}, capture_output=True, text=True,
+            timeout=_PATIENCE_S, check=False,
         )  # fmt: skip
         if done.returncode or not (temporary / ENTRY).is_file():
             said = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgellm.errors import EdgeLLMError
-from edgellm.package.web import SITE_NAME, Site
+from edgellm.package.site import SITE_NAME, Site
 
 HOST = "127.0.0.1"
 _TYPES = {

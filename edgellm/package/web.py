@@ -9,6 +9,7 @@ The same bundle and options give the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import os
@@ -21,63 +22,28 @@ import msgspec
 
 from edgellm import __version__
 from edgellm.bundle.bundle import Bundle
-from edgellm.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, RelativePath
+from edgellm.bundle.manifest import MANIFEST_NAME, FileEntry
 from edgellm.bundle.paths import plain_file
 from edgellm.bundle.place import create_temporary, exchange, new_name, remove_tree, sync_directory
-from edgellm.bundle.verify import Problem, check_file
 from edgellm.errors import EdgeLLMError, UnsupportedError, UsageError
 from edgellm.package.page import built_page
+from edgellm.package.site import (
+    FORMAT_VERSION,
+    HEADERS,
+    PAGE_POLICY,
+    SITE_NAME,
+    Site,
+    foreign_files,
+    read_site,
+    verify_site,
+)
 from edgellm.units import bytes_text
 
-SITE_NAME = "site.json"
-FORMAT_VERSION = 1
 MODEL_FOLDER = "model"
 WORKER = "sw.js"
 PROGRAMS = ("wgsl-fp16", "wgsl-fp32")
 _MAX_TEXT = 120
 _CHUNK_BYTES = 1 << 20
-
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-    "require-trusted-types-for 'script'; trusted-types default"
-)
-"""In the page itself: whatever a model says can neither become markup or a script, nor reach another host."""
-
-HEADERS = {
-    # A page cannot say the last one of itself.
-    "Content-Security-Policy": f"{PAGE_POLICY}; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
-"""What a server should send with every file; the page works without them."""
-
-
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """`site.json`. Nothing in it depends on the time, place or machine."""
-
-    format: int
-    edgellm: str
-    name: str
-    """The model, as the page calls it."""
-    title: str
-    version: str
-    """Hash of all that the service worker keeps; a browser takes another one for a new version."""
-    bundle: RelativePath
-    headers: dict[str, str]
-    page: tuple[FileEntry, ...]
-    """What the service worker keeps for use without a network."""
-    model: tuple[FileEntry, ...]
-    """The bundle; the runtime keeps what it needs of it by hash."""
-    worker: FileEntry
-
-    @property
-    def files(self) -> tuple[FileEntry, ...]:
-        """All of them but `site.json`."""
-        return (*self.page, self.worker, *self.model)
 
 
 @dataclass(frozen=True)
@@ -132,23 +98,6 @@ def package_web(
     _check_free(place, force=force)
     _write(place, opened, site, texts, on_progress or (lambda stage, done, total: None))
     return WebSite(place, site, unchanged=False)
-
-
-def verify_site(path: Path, site: Site) -> list[Problem]:
-    """What differs between a site and its manifest."""
-    return [problem for entry in site.files if (problem := check_file(path, entry)) is not None]
-
-
-def read_site(path: Path) -> Site | None:
-    """The manifest of the site at `path`; None if that is no site of this format."""
-    status = plain_file(path, SITE_NAME)
-    if isinstance(status, str) or status.st_size > 2 * MAX_MANIFEST_BYTES:
-        return None
-    try:
-        site = msgspec.json.decode((path / SITE_NAME).read_bytes(), type=Site)
-    except (OSError, msgspec.MsgspecError, RecursionError):
-        return None
-    return site if site.format == FORMAT_VERSION else None
 
 
 def _check_programs(bundle: Bundle) -> None:
@@ -249,7 +198,7 @@ def _stands(place: Path, text: bytes, site: Site) -> bool:
         return False
     if status.st_size != len(text) or (place / SITE_NAME).read_bytes() != text:
         return False
-    return not verify_site(place, site) and not _foreign(place, site)
+    return not verify_site(place, site) and not foreign_files(place, site)
 
 
 def _check_free(place: Path, *, force: bool) -> None:
@@ -265,21 +214,11 @@ def _check_free(place: Path, *, force: bool) -> None:
         raise EdgeLLMError(f"{place} exists and is not a site that edgellm wrote; choose another --out")
     if not force:
         raise EdgeLLMError(f"{place} holds another site; --force replaces it, or choose another --out")
-    if foreign := _foreign(place, site):
+    if foreign := foreign_files(place, site):
         raise EdgeLLMError(
             f"{place} holds files that are not the site's ({foreign[0]}), so --force does not replace it; "
             "move them away or choose another --out"
         )
-
-
-def _foreign(place: Path, site: Site) -> list[str]:
-    """Files and links at `place` that the site does not list, sorted."""
-    listed = {SITE_NAME, *(entry.path for entry in site.files)}
-    found = []
-    for parent, folders, names in os.walk(place):
-        links = [name for name in folders if (Path(parent) / name).is_symlink()]
-        found += [(Path(parent) / name).relative_to(place).as_posix() for name in (*names, *links)]
-    return sorted(name for name in found if name not in listed)
 
 
 def _write(
@@ -292,6 +231,7 @@ def _write(
     total = sum(entry.bytes for entry in site.files)
     temporary = new_name(place)
     lock: int | None = None
+    parents = [folder for folder in place.parents if not folder.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(place.parent).free) < total:
@@ -316,6 +256,9 @@ def _write(
         remove_tree(temporary)
         if lock is not None:
             os.close(lock)
+        with contextlib.suppress(OSError):  # in use now
+            for folder in parents:
+                folder.rmdir()
 
 
 def _put(file: Path, data: bytes) -> None:

@@ -58,7 +58,7 @@ def test_every_command_has_help(name: str) -> None:
     done = CliRunner().invoke(cli, [name, "--help"])
     assert done.exit_code == 0, done.output
     assert f"Usage: cli {name}" in done.output
-    assert "--json" in done.output or name in ("chat", "serve")
+    assert "--json" in done.output or name in ("chat", "serve", "package")
 
 
 def test_version_and_usage_errors() -> None:

@@ -50,16 +50,9 @@ function picture(name: string): Promise<unknown> {
 
 /** Waits until the model can be asked; fails with what the page says if it cannot be loaded. */
 async function ready(): Promise<void> {
-  const panel = page.locator("#panel");
-  await page.waitForFunction(
-    () => {
-      const box = document.getElementById("panel");
-      return box?.hidden || box?.classList.contains("wrong");
-    },
-    null,
-    { timeout: OPENING_MS },
-  );
-  if (await panel.isVisible()) throw new Error(await panel.innerText());
+  const wrong = page.locator("#panel.wrong");
+  await page.locator("#facts", { hasText: "tokens of context" }).or(wrong).waitFor({ timeout: OPENING_MS });
+  if (await wrong.isVisible()) throw new Error(await wrong.innerText());
 }
 
 async function ask(text: string): Promise<void> {
