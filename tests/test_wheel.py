@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+_WHERE_IS_THE_PAGE = "from edgellm.package.page import built_page; print(built_page() / 'index.html')"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,8 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
         "edgellm/server/static/index.html",
     ):
         assert needed in names
+    if shutil.which("npm"):
+        assert {"edgellm/data/page/index.html", "edgellm/data/page/sw.js"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
 
@@ -65,3 +69,5 @@ def test_the_wheel_builds_and_answers_outside_the_repository(wheel: Path, tmp_pa
     assert "x86-64" in run("-m", "edgellm", "targets", "--json")
     assert "folder" in run("-m", "edgellm", "generate", "bundle", "--prompt", "What is a bundle?")
     assert run("-m", "edgellm", "verify", "bundle", "--json").startswith('{"ok": true')
+    if shutil.which("npm"):
+        assert "data/page/index.html" in run("-c", _WHERE_IS_THE_PAGE).replace(os.sep, "/")

@@ -1,4 +1,4 @@
-"""`site.json`, the manifest of a packaged site: its files with their hashes, and headers to serve them with."""
+"""`site.json`, the manifest of a packaged site: its files with their hashes, and headers to serve with."""
 
 from __future__ import annotations
 
