@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
+
+WEBGPU = Path(__file__).parents[1] / "webgpu"
+_NPM_PATIENCE_S = 240
 
 
 def require(*, module: str | None = None, program: str | None = None, reason: str) -> None:
@@ -25,3 +31,33 @@ def require(*, module: str | None = None, program: str | None = None, reason: st
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def npm_packages() -> None:
+    """Bring what `webgpu/package-lock.json` names into node_modules, once, whichever test is first.
+
+    Test files run at the same time: one installs, the others wait.
+    """
+    require(program="npm", reason="it builds what runs in browsers: install Node 20.19 or newer")
+    done = WEBGPU / "node_modules/.package-lock.json"
+    lock = WEBGPU / ".npm-ci.lock"
+    deadline = time.monotonic() + _NPM_PATIENCE_S
+    while True:
+        try:
+            lock.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                lock.unlink(missing_ok=True)  # whoever held it has died
+            time.sleep(0.2)
+    try:
+        if done.exists() and done.stat().st_mtime >= (WEBGPU / "package-lock.json").stat().st_mtime:
+            return
+        installed = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund"], cwd=WEBGPU, capture_output=True, text=True,
+            timeout=_NPM_PATIENCE_S, check=False,
+        )  # fmt: skip
+        if installed.returncode:
+            pytest.fail(f"npm ci failed:\n{installed.stdout[-3000:]}\n{installed.stderr[-3000:]}")
+    finally:
+        lock.unlink(missing_ok=True)

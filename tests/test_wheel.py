@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import npm_packages
+
 REPOSITORY = Path(__file__).parent.parent
 _WHERE_IS_THE_PAGE = "from edgellm.package.page import built_page; print(built_page() / 'index.html')"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("npm"):
+        npm_packages()
     out = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(REPOSITORY)],

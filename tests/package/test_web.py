@@ -21,17 +21,13 @@ from edgellm.errors import EdgeLLMError, MissingDependencyError
 from edgellm.package import page, web
 from edgellm.package import site as sites
 from edgellm.package.serve import SiteServer
-from tests.support import require
-
-SOURCES = Path(__file__).parents[2] / "webgpu"
+from tests.support import WEBGPU, npm_packages, require
 
 
 @pytest.fixture(scope="module", autouse=True)
 def page_packages() -> None:
     """What the page is built with is installed."""
-    require(program="npm", reason="it builds the chat page: install Node 20.19 or newer")
-    if not (SOURCES / "node_modules" / "vite").is_dir():
-        subprocess.run(["npm", "ci"], cwd=SOURCES, check=True, capture_output=True, timeout=240)
+    npm_packages()
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +196,7 @@ def test_what_building_the_page_needs_is_named(
 ) -> None:
     sources = tmp_path / "webgpu"
     ignored = shutil.ignore_patterns("node_modules", "dist*", ".cache", "test-results")
-    shutil.copytree(SOURCES, sources, ignore=ignored)
+    shutil.copytree(WEBGPU, sources, ignore=ignored)
     monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(page, "data_dir", lambda name: tmp_path / name)
     if hide == "npm":

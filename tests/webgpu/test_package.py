@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import require
+from tests.support import npm_packages, require
 
 FOLDER = Path(__file__).parents[2] / "webgpu"
 _PATIENCE_S = 900
@@ -19,8 +19,7 @@ _PATIENCE_S = 900
 @pytest.fixture(scope="module")
 def installed() -> None:
     """What package-lock.json names is in node_modules."""
-    require(program="npm", reason="it builds and tests the package: install Node 20.19 or newer")
-    npm("ci", "--no-audit", "--no-fund")
+    npm_packages()
 
 
 def npm(*arguments: str) -> None:
