@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -56,9 +57,16 @@ def _nvrtc() -> ctypes.CDLL:
 def compile_texts(texts: Mapping[str, str], architecture: str) -> None:
     """NVRTC makes PTX of texts, each in a namespace of its own name.
 
+    It leaves the thread that calls it with another locale, in which files are ASCII: it gets its own thread.
+
     Raises:
         AssertionError: with what it says.
     """
+    with ThreadPoolExecutor(1) as alone:
+        alone.submit(_compile_texts, texts, architecture).result()
+
+
+def _compile_texts(texts: Mapping[str, str], architecture: str) -> None:
     include = "#include <cuda_fp16.h>\n"
     parts = [f"namespace text_{name} {{\n{text.replace(include, '')}}}\n" for name, text in texts.items()]
     text = include + "".join(parts) if any(include in one for one in texts.values()) else "".join(parts)
