@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgellm import adapters
-from edgellm.adapters import Adapter, AdapterLimits, choose_adapter, list_adapters
+from edgellm.adapters import Adapter, AdapterLimits, choose_adapter, list_adapters, memory
 from edgellm.errors import MissingDependencyError, UnsupportedError
 from tests.support import require
 
@@ -113,10 +113,10 @@ def test_memory_of_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         if total:
             (folder / "mem_info_vram_total").write_text(f"{total}\n")
             (folder / "mem_info_vram_used").write_text(f"{1 << 30}\n")
-    assert adapters._drm_memory(0x1002, 0x747E, tmp_path) == (16 << 30, 15 << 30)
-    assert adapters._drm_memory(0x1002, 1, tmp_path) == (None, None)
-    assert adapters._drm_memory(0x8086, 0x4680, tmp_path) == (None, None)
+    assert memory._drm_memory(0x1002, 0x747E, tmp_path) == (16 << 30, 15 << 30)
+    assert memory._drm_memory(0x1002, 1, tmp_path) == (None, None)
+    assert memory._drm_memory(0x8086, 0x4680, tmp_path) == (None, None)
     said = "NVIDIA RTX A2000, 12282, 11000\nNVIDIA GeForce RTX 4090, 24564, 24000\n"
-    monkeypatch.setattr(adapters, "run", lambda *command: said)
-    assert adapters._nvidia_memory("NVIDIA GeForce RTX 4090") == (24564 << 20, 24000 << 20)
-    assert adapters._nvidia_memory("NVIDIA H200") == (None, None)
+    monkeypatch.setattr(memory, "run", lambda *command: said)
+    assert memory._nvidia_memory("NVIDIA GeForce RTX 4090") == (24564 << 20, 24000 << 20)
+    assert memory._nvidia_memory("NVIDIA H200") == (None, None)

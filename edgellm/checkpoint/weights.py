@@ -101,10 +101,6 @@ class Weights:
         """Bytes that all parameters take in the checkpoint."""
         return sum(self.nbytes(name) for name in self._places)
 
-    def adapted(self, name: str) -> bool:
-        """Whether an adapter changes parameter `name`."""
-        return any(adapter.changes(name) for adapter in self._adapters)
-
     def read(self, name: str, rows: slice | None = None) -> Float32s:
         """Parameter `name` as a new float32 array, adapters merged.
 

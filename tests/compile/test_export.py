@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
-from edgellm.compile.gpu.export import (
-    ExportError,
-    _mend_cuda,
-    _mend_metal,
-    _mend_opencl,
-    _mend_wgsl,
-    access,
-    export,
-)
+from edgellm.compile.gpu.export import access, export
 from edgellm.compile.gpu.kernel import GpuKernel, KernelBuilder, bind, store
+from edgellm.compile.gpu.mend import ExportError, mend_cuda, mend_metal, mend_opencl, mend_wgsl
 
 LANGUAGES = ("wgsl", "opencl", "metal", "cuda")
 Body = Callable[[dict[str, Any], Any, Any], None]
@@ -124,11 +117,11 @@ def test_half_floats_are_seen() -> None:
         assert not export(kernel(copy), language).half  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mend", [_mend_wgsl, _mend_opencl, _mend_metal, _mend_cuda])
+@pytest.mark.parametrize("mend", [mend_wgsl, mend_opencl, mend_metal, mend_cuda])
 def test_a_text_that_is_not_known_is_refused(mend: Any) -> None:
     """As when TVM writes it in another way."""
     made = kernel(bounded)
-    known = mend.__name__.removeprefix("_mend_")
+    known = mend.__name__.removeprefix("mend_")
     mended = export(made, known).text  # type: ignore[arg-type]
     for text in ("", mended):
         with pytest.raises(ExportError):

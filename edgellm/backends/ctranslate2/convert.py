@@ -136,8 +136,7 @@ class _Converter:
                 weight *= scale[start:stop, None]
             return weight
 
-        # An adapter is merged into whole matrices.
-        return Block(rows, read, chunk=rows if self._weights.adapted(name) else None)
+        return Block(rows, read)
 
     def _done(self, size: int) -> Callable[[], None]:
         def done() -> None:

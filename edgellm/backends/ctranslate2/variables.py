@@ -29,8 +29,6 @@ class Block:
 
     rows: int
     read: ReadRows
-    chunk: int | None = None
-    """Rows to read at once; None = as many as keep memory small."""
 
 
 class Matrix(Variable):  # type: ignore[misc]
@@ -89,9 +87,8 @@ class Matrix(Variable):  # type: ignore[misc]
         return self.numpy().tobytes()
 
     def _tasks(self, scales: Float32s) -> Iterator[Callable[[], NDArray[Any]]]:
-        first = 0
+        first, step = 0, max(1, _CHUNK_VALUES // self._columns)
         for block in self._blocks:
-            step = block.chunk or max(1, _CHUNK_VALUES // self._columns)
             for start in range(0, block.rows, step):
                 stop = min(start + step, block.rows)
                 yield self._task(block.read, start, stop, scales[first + start : first + stop])

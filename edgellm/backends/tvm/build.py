@@ -105,9 +105,8 @@ def _matrix(checkpoint: Checkpoint, source: str, parameter: Parameter, bits: int
     rows, columns = weights.shape(source)
     wide = padded(parameter.columns, run_inputs(bits))
     pieces = []
-    step = rows if weights.adapted(source) else _ROWS
-    for start in range(0, rows, step):
-        weight = weights.read(source, slice(start, min(rows, start + step)))
+    for start in range(0, rows, _ROWS):
+        weight = weights.read(source, slice(start, min(rows, start + _ROWS)))
         pieces.append(_packed(np.pad(weight, ((0, 0), (0, wide - columns))), bits))
     if missing := (parameter.source_rows or padded(rows, BLOCK)) - padded(rows, BLOCK):
         pieces.append(_packed(np.zeros((missing, wide), np.float32), bits))

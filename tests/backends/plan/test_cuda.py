@@ -188,7 +188,7 @@ def test_a_lost_device_is_told_with_likely_causes(software: SoftwareCuda) -> Non
 
 
 def test_the_adapter(software: SoftwareCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters, "run", lambda *_: "Software of the tests, 1000, 700\n")
+    monkeypatch.setattr(adapters.memory, "run", lambda *_: "Software of the tests, 1000, 700\n")
     [found] = [one for one in list_adapters(cuda=True) if one.through == "cuda"]
     assert str(found) == "Software of the tests (CUDA, driver for 12.4, compute capability 8.0)"
     assert (found.kind, found.target, found.fp16) == ("discrete", "nvidia-gpu", True)
