@@ -156,6 +156,8 @@ class Span:
             queries.append(bind(((unit.first + token) * heads.heads + head) * heads.dim))
             positions.append(bind(unit.position + token))
         last = bind(T.floordiv(unit.end - 1, BLOCK_SIZE))
+        if tokens == 1:
+            self._ask_for_first_keys(last)
         with T.serial(bind(self.end - self.first)) as j:
             block = bind(self.first + j)
             page = unit.page(block)
@@ -170,6 +172,14 @@ class Span:
                 if heads.cache == "int8":
                     scales = self._scales(unit.values, page, part)
                     store(self.scratch, bind(self.value_scales + at), scales, lanes)
+
+    def _ask_for_first_keys(self, last: Value) -> None:
+        """Keys of the blocks that no earlier block asks for: in a short context they are most of it."""
+        unit, line_entries = self.unit, _LINE // self.heads.entry_bytes
+        with T.serial(_AHEAD) as j:
+            page = unit.page(bind(T.min(self.first + j, last)))
+            with T.serial(self.heads.dim * BLOCK_SIZE // line_entries) as line:
+                prefetch(unit.keys, page + line * line_entries)
 
     def _products(
         self, page: Value, part: int, rows: range, queries: list[Value], coming: Value | None
