@@ -59,3 +59,7 @@ class QueueFullError(EdgeLLMError):
 
 class ExecutorError(EdgeLLMError):
     """The backend failed while running a step or a cohort."""
+
+
+class DeviceLostError(ExecutorError):
+    """The device that runs a bundle is gone; no request can be answered until the bundle is opened anew."""

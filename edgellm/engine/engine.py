@@ -22,6 +22,7 @@ from edgellm.engine.sequence import Sequence as EngineSequence
 from edgellm.engine.stats import Counts, EngineStats
 from edgellm.engine.step_loop import StepLoop
 from edgellm.errors import (
+    DeviceLostError,
     EdgeLLMError,
     PromptTooLongError,
     QueueFullError,
@@ -105,6 +106,11 @@ class Engine:
     def steps(self) -> int:
         """Steps so far (0 in request mode)."""
         return self._loop.steps if isinstance(self._loop, StepLoop) else 0
+
+    @property
+    def failure(self) -> DeviceLostError | None:
+        """Why this engine can answer nothing any more, if so."""
+        return self._loop.failure if isinstance(self._loop, StepLoop) else None
 
     @property
     def memory(self) -> MemoryPlan | None:
@@ -195,9 +201,9 @@ class Engine:
             if limit is not None and waiting + len(sequences) > limit:
                 raise QueueFullError(f"{waiting} requests are waiting and {limit} may; try again later")
             self._settle()
+            self._loop.submit(sequences)
             for sequence in sequences:
                 self._live[sequence.generation] = sequence
-            self._loop.submit(sequences)
         return [sequence.generation for sequence in sequences]
 
     def check(self, prompt_ids: Sequence[int], params: SamplingParams) -> None:

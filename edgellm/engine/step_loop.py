@@ -11,15 +11,20 @@ from edgellm.backends.executor import StepExecutor, StepInput, TopLogits
 from edgellm.engine.sampling import Choice, choose, choose_top, enough
 from edgellm.engine.scheduler import Chunk, StepScheduler
 from edgellm.engine.sequence import Sequence
-from edgellm.errors import ExecutorError
+from edgellm.errors import DeviceLostError, ExecutorError
 
 
 class StepLoop:
-    """Runs sequences to their ends. Between any two steps a sequence can join, leave or be cancelled."""
+    """Runs sequences to their ends. Between any two steps a sequence can join, leave or be cancelled.
+
+    Attributes:
+        failure: why no step can be run any more.
+    """
 
     def __init__(self, executor: StepExecutor, *, prefix_cache: bool = True) -> None:
         self.scheduler = StepScheduler(executor.limits, prefix_cache=prefix_cache)
         self.steps = 0
+        self.failure: DeviceLostError | None = None
         self._executor = executor
         self._top = executor if isinstance(executor, TopLogits) and executor.top else None
         self._arrived: list[Sequence] = []
@@ -29,8 +34,14 @@ class StepLoop:
         self._thread.start()
 
     def submit(self, sequences: SequenceOf[Sequence]) -> None:
-        """Queue new sequences; they can be part of the very next step."""
+        """Queue new sequences; they can be part of the very next step.
+
+        Raises:
+            DeviceLostError: `failure`.
+        """
         with self._wake:
+            if self.failure is not None:
+                raise self.failure
             self._arrived.extend(sequences)
             self._wake.notify()
 
@@ -127,10 +138,21 @@ class StepLoop:
                 self.scheduler.remove(sequence)
 
     def _fail_running(self, error: Exception) -> None:
-        """A step failed: its sequences end with the error, the cache is emptied, the queue goes on."""
+        """A step failed: its sequences end with the error, the cache is emptied, the queue goes on.
+
+        Without a device the queue ends as well.
+        """
         if not isinstance(error, ExecutorError):
             error = ExecutorError(f"a step of the executor failed: {error}")
-        for sequence in list(self.scheduler.running):
+        failed = list(self.scheduler.running)
+        if isinstance(error, DeviceLostError):
+            with self._wake:
+                self.failure = error
+                for sequence in self._arrived:
+                    self.scheduler.add(sequence)
+                self._arrived.clear()
+            failed += self.scheduler.waiting
+        for sequence in failed:
             self.scheduler.remove(sequence)
             sequence.generation.fail(error)
         self.scheduler.pool.forget()

@@ -80,12 +80,19 @@ def run(
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then let running answers finish for `grace_s` and return.
 
+    Where the engine's device is lost, serving ends, so that whatever watches this process starts it anew.
+
     Args:
         sock: from `bind`; closed at the end.
         on_ready: called once, when requests are taken.
+
+    Raises:
+        DeviceLostError: the engine's.
     """
     with contextlib.closing(sock):
         create_server(engine, settings, sock, on_ready).run(sockets=[sock])
+    if engine.failure is not None:
+        raise engine.failure
 
 
 def create_server(
@@ -123,6 +130,8 @@ def create_server(
         async def on_tick(self, counter: int) -> bool:
             if counter % 10 == 0:
                 self._sweep()
+                if engine.failure is not None:
+                    self.should_exit = True
             return await super().on_tick(counter)
 
         def _sweep(self) -> None:

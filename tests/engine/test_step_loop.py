@@ -15,7 +15,7 @@ from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import Chunk, Generation, Result
 from edgellm.engine.sequence import Sequence
 from edgellm.engine.step_loop import StepLoop
-from edgellm.errors import ExecutorError
+from edgellm.errors import DeviceLostError, ExecutorError
 from tests.engine.numpy_executor import NumpyExecutor
 
 
@@ -233,3 +233,18 @@ def test_soak_of_random_arrivals_cancels_and_lengths() -> None:
     loop.close()
     assert not problems
     assert loop.scheduler.pool.in_use == 0
+
+
+def test_without_a_device_all_requests_end_and_none_is_taken() -> None:
+    executor = NumpyExecutor(max_batch=2)
+    executor.fail_next = DeviceLostError("the card stopped")
+    loop = StepLoop(executor)
+    sequences = [sequence([i]) for i in range(1, 6)]
+    loop.submit(sequences)
+    for one in sequences:
+        with pytest.raises(DeviceLostError, match="the card stopped"):
+            one.generation.result()
+    with pytest.raises(DeviceLostError, match="the card stopped"):
+        loop.submit([sequence([9])])
+    assert (loop.running, loop.waiting, loop.scheduler.pool.in_use) == (0, 0, 0)
+    loop.close()

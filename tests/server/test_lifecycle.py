@@ -17,7 +17,12 @@ from typing import Any
 import openai
 import pytest
 
-from tests.server.serving import Api, serve, serve_here
+from edgellm import Engine
+from edgellm.bundle import Bundle
+from edgellm.errors import DeviceLostError
+from edgellm.server.run import Ready, bind, run
+from edgellm.server.settings import ServerSettings
+from tests.server.serving import Api, SlowExecutor, serve, serve_here
 
 PAUSE = 0.05
 
@@ -112,6 +117,38 @@ def test_a_failing_executor_is_told_in_both_ways_and_does_not_stay(demo_bundle: 
             list(client.completions.create(stream=True, **settings(api)))
         assert client.completions.create(**settings(api, max_tokens=3)).usage.completion_tokens == 3
         assert api.metrics()['edgellm_requests_total{endpoint="completions",outcome="failed"}'] == 2
+
+
+def test_a_server_ends_with_its_device(demo_bundle: Path) -> None:
+    vocab = Bundle.open(demo_bundle).manifest.model.vocab_size
+    executor = SlowExecutor(vocab_size=vocab, context=256, max_batch=2, block_size=16, num_blocks=64)
+    said: list[Exception] = []
+
+    def ask(ready: Ready) -> None:
+        executor.fail_next = DeviceLostError("the card stopped")
+        api = Api(ready.url, ready.models[0])
+
+        def one() -> None:
+            try:
+                api.client().completions.create(**settings(api))
+            except openai.APIError as error:
+                said.append(error)
+
+        for _ in range(4):  # two run, two wait
+            asking.append(threading.Thread(target=one))
+            asking[-1].start()
+
+    asking: list[threading.Thread] = []
+    with Engine(demo_bundle, executor=executor) as engine:
+        chosen = ServerSettings(port=0)
+        with pytest.raises(DeviceLostError, match="the card stopped"):
+            run(engine, chosen, bind(chosen), ask)
+        for thread in asking:
+            thread.join(30)
+        with pytest.raises(DeviceLostError, match="the card stopped"):
+            engine.generate(["More?"])
+    # One that came when the server was ending already found nobody.
+    assert len(said) == 4 and any("the card stopped" in str(error) for error in said)
 
 
 def test_step_mode_gives_log_probabilities_and_cached_tokens(demo_bundle: Path) -> None:

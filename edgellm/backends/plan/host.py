@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgellm.adapters import Adapter
 from edgellm.backends.executor import Float32s
-from edgellm.errors import ExecutorError, UnsupportedError
+from edgellm.errors import DeviceLostError, UnsupportedError
 
 
 @dataclass
@@ -67,9 +67,9 @@ class Host(Protocol):
     def close(self) -> None: ...
 
 
-def lost(adapter: Adapter, said: object) -> ExecutorError:
+def lost(adapter: Adapter, said: object) -> DeviceLostError:
     """A step failed on the device."""
-    return ExecutorError(
+    return DeviceLostError(
         f"{adapter.name} stopped during a step ({_short(said)}). Likely causes: its memory ran out (close "
         "what else uses it, or take a smaller --context or --max-batch), the driver ended a step that took "
         "too long, or the device went away. Open the bundle again to go on"
