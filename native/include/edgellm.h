@@ -2,7 +2,7 @@
  *
  * Texts are UTF-8. Functions that may fail take a `struct ell_error *`, which may be NULL. An engine and its
  * requests may be used from any threads; a request from one at a time, except that `ell_cancel` may be called at
- * any time. Chat templates are applied by whoever calls this: it takes text as the model is to see it. */
+ * any time. Prompts are token ids: `ell_chat` makes them of a conversation, `ell_tokenize` of any text. */
 #ifndef EDGELLM_H
 #define EDGELLM_H
 
@@ -28,12 +28,24 @@ struct ell_options {
     int64_t batch; /* sequences that run together; 0: 4 */
     uint64_t memory; /* bytes that weights, cache and buffers may take; 0: what the device has */
     int check_hashes; /* also of large files, about a second a gigabyte */
+    const char *chat; /* file of the chat format that `edgellm package` writes; NULL: `chat.json` in the bundle's
+                         parent directory if it is there, else none */
+    const char *cache; /* existing directory for compiled kernels; NULL: they are compiled at every opening */
 };
 
 struct ell_info {
     char device[128];
     int64_t context, batch, blocks; /* a block is room for 16 tokens */
     int64_t vocabulary;
+    int chat; /* whether there is a chat format, so that `ell_chat` works */
+};
+
+/* A part of a conversation. A system message may come first; then user and assistant take turns, and the last
+ * message is a user's. */
+struct ell_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *text;
+    size_t size;
 };
 
 /* How an answer is chosen and when it ends; `ell_defaults` gives the bundle's own. */
@@ -45,6 +57,8 @@ struct ell_settings {
     int32_t top_k; /* 0: off */
     int ignore_end; /* go on after end tokens */
     uint64_t seed; /* same seed, same request: same tokens; 0: a new one each time */
+    const char *const *stop; /* texts that end an answer, which has what comes before; at most 16 of 256 bytes */
+    size_t stops;
 };
 
 struct ell_prompt {
@@ -57,10 +71,11 @@ enum ell_reason { ELL_RUNNING, ELL_STOP, ELL_LENGTH, ELL_CANCELLED, ELL_FAILED }
 
 struct ell_usage {
     int64_t prompt_tokens, answer_tokens;
+    int64_t cached_tokens; /* of the prompt, that were not computed because an earlier request had done so */
     enum ell_reason reason;
 };
 
-/* Version of this interface: 1. Options and settings grow only with it. */
+/* Version of this interface: 2. Options and settings grow only with it. */
 int ell_version(void);
 
 /* Open a bundle: its files are checked, its weights handed to the device, its kernels compiled. */
@@ -68,6 +83,11 @@ struct ell_engine *ell_open(const char *bundle, const struct ell_options *option
 /* Cancel what runs, and free everything. Requests must have been freed before. */
 void ell_close(struct ell_engine *engine);
 void ell_info(const struct ell_engine *engine, struct ell_info *info);
+
+/* Ids of a conversation as the model is to see it, ending where its answer begins: the text that the model's chat
+ * template makes, tokenized. The number of ids, of which at most `room` are written; -1 for an error. */
+int64_t ell_chat(const struct ell_engine *engine, const struct ell_message *messages, size_t count, int32_t *ids,
+                 size_t room, struct ell_error *error);
 
 /* Token ids of a text; special tokens written out in it become single ids. `surround`: put what the model's own
  * tokenizer puts around a text (usually a first token); 0 for text from a chat template. The number of ids, of

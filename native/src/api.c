@@ -1,12 +1,15 @@
 /* The functions of edgellm.h. */
+#define _POSIX_C_SOURCE 200809L
+
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine.h"
 
 int ell_version(void)
 {
-    return 1;
+    return 2;
 }
 
 static bool open_tokenizer(struct ell_engine *engine, struct ell_error *error)
@@ -26,13 +29,35 @@ static bool open_tokenizer(struct ell_engine *engine, struct ell_error *error)
     return engine->tokenizer != NULL;
 }
 
+/* The chat format: of the named file, or of the one beside the bundle, which need not be there. */
+static bool open_chat(struct ell_engine *engine, const char *named, struct ell_error *error)
+{
+    struct ell_bytes bytes = {0};
+    struct ell_error reason;
+    char *path = ell_path(named != NULL ? named : engine->bundle->folder,
+                          ell_text_of(named != NULL ? "" : "../chat.json"));
+    if (path == NULL)
+        return ell_fail_memory(error);
+    if (named != NULL)
+        path[strlen(named)] = '\0';
+    bool there = named != NULL || ell_file_exists(path), good = !there;
+    if (there && ell_read_file(path, ELL_MAX_CHAT_BYTES, &bytes, error)) {
+        engine->chat = ell_chat_read((struct ell_text){(char *)bytes.data, bytes.size}, &reason);
+        good = engine->chat != NULL ||
+               ell_fail(error, "%.200s is no chat format: %.230s; package the bundle again", path, reason.text);
+    }
+    free(path);
+    ell_bytes_free(&bytes);
+    return good;
+}
+
 static bool open_engine(struct ell_engine *engine, const char *path, const struct ell_options *options,
                         struct ell_error *error)
 {
     if (options->context < 0 || options->batch < 0 || options->context > INT32_MAX || options->batch > 65536)
         return ell_fail(error, "the context or the batch that was asked for is no such number");
     engine->bundle = ell_bundle_open(path, options->check_hashes != 0, error);
-    if (engine->bundle == NULL || !open_tokenizer(engine, error))
+    if (engine->bundle == NULL || !open_tokenizer(engine, error) || !open_chat(engine, options->chat, error))
         return false;
     bool recording = options->device != NULL && strcmp(options->device, "recording") == 0;
     struct ell_device *device =
@@ -78,6 +103,7 @@ void ell_close(struct ell_engine *engine)
     if (engine->executor_open)
         ell_executor_close(&engine->executor);
     ell_tokenizer_free(engine->tokenizer);
+    ell_chat_free(engine->chat);
     ell_bundle_close(engine->bundle);
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->lock);
@@ -88,8 +114,25 @@ void ell_info(const struct ell_engine *engine, struct ell_info *info)
 {
     const struct ell_executor *executor = &engine->executor;
     *info = (struct ell_info){.context = executor->context, .batch = executor->batch, .blocks = executor->blocks,
-                              .vocabulary = executor->vocabulary};
+                              .vocabulary = executor->vocabulary, .chat = engine->chat != NULL};
     memcpy(info->device, executor->device->info.name, sizeof info->device);
+}
+
+int64_t ell_chat(const struct ell_engine *engine, const struct ell_message *messages, size_t count, int32_t *ids,
+                 size_t room, struct ell_error *error)
+{
+    struct ell_bytes text = {0};
+    time_t seconds = time(NULL);
+    struct tm now;
+    int64_t found = -1;
+    if (engine->chat == NULL)
+        ell_fail(error, "there is no chat format for this bundle; package it again, or use plain prompts");
+    else if (localtime_r(&seconds, &now) == NULL)
+        ell_fail(error, "the date of this device is out of range; set its clock");
+    else if (ell_chat_render(engine->chat, messages, count, &now, &text, error))
+        found = ell_tokenize(engine, (char *)text.data, text.size, 0, ids, room, error);
+    ell_bytes_free(&text);
+    return found;
 }
 
 int64_t ell_tokenize(const struct ell_engine *engine, const char *text, size_t size, int surround, int32_t *ids,
@@ -124,6 +167,7 @@ static void free_request(struct ell_request *request)
     ell_sampler_close(&request->sampler);
     ell_bytes_free(&request->decoding.held);
     ell_bytes_free(&request->text);
+    ell_stops_close(&request->stops);
     free(request->sequence.tokens);
     free(request->sequence.blocks);
     free(request);
@@ -157,7 +201,8 @@ static struct ell_request *make_request(struct ell_engine *engine, const struct 
         free_request(request);
         return NULL;
     }
-    if (!ell_sampler_open(&request->sampler, &prompt->settings, engine->executor.vocabulary, error)) {
+    if (!ell_sampler_open(&request->sampler, &prompt->settings, engine->executor.vocabulary, error) ||
+        !ell_stops_open(&request->stops, &prompt->settings, error)) {
         free_request(request);
         return NULL;
     }
@@ -247,7 +292,7 @@ void ell_usage(const struct ell_request *request, struct ell_usage *usage)
 {
     pthread_mutex_lock(&request->engine->lock);
     *usage = (struct ell_usage){(int64_t)request->prompt_count,
-                                (int64_t)(request->sequence.count - request->prompt_count), request->reason};
+                                (int64_t)(request->sequence.count - request->prompt_count), 0, request->reason};
     pthread_mutex_unlock(&request->engine->lock);
 }
 

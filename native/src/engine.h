@@ -4,9 +4,11 @@
 
 #include <pthread.h>
 
+#include "chat.h"
 #include "executor.h"
 #include "sampler.h"
 #include "scheduler.h"
+#include "stop.h"
 #include "tokenizer.h"
 
 struct ell_request {
@@ -14,6 +16,7 @@ struct ell_request {
     struct ell_engine *engine;
     struct ell_sampler sampler;
     struct ell_decoding decoding;
+    struct ell_stops stops;
     struct ell_bytes text; /* not read yet, from `read` on */
     size_t read, prompt_count, most; /* most: tokens of prompt and answer together */
     enum ell_reason reason;
@@ -25,6 +28,7 @@ struct ell_request {
 struct ell_engine {
     struct ell_bundle *bundle;
     struct ell_tokenizer *tokenizer;
+    struct ell_chat_format *chat; /* or none */
     struct ell_executor executor;
     bool executor_open;
     struct ell_scheduler scheduler;

@@ -57,6 +57,12 @@ bool ell_plain_file(const char *directory, struct ell_text name, uint64_t *size,
     return wrong == NULL;
 }
 
+bool ell_file_exists(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0;
+}
+
 static bool refuse(const char *path, int descriptor, struct ell_error *error)
 {
     ell_fail(error, "%s cannot be read: %s", path, strerror(errno));

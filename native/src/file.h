@@ -16,6 +16,8 @@ char *ell_path(const char *directory, struct ell_text name);
 /* Whether `directory/name` is a regular file, behind no symbolic link on the way below `directory`; its size. */
 bool ell_plain_file(const char *directory, struct ell_text name, uint64_t *size, struct ell_error *error);
 
+bool ell_file_exists(const char *path);
+
 bool ell_map_file(const char *path, struct ell_mapped *mapped, struct ell_error *error);
 void ell_unmap_file(struct ell_mapped *mapped);
 

@@ -79,16 +79,18 @@ static bool top_is_enough(const struct ell_engine *engine)
     return engine->executor.top > 0;
 }
 
-/* End a request: what is held back of its text goes out. Under the lock. */
+/* End a request: what is held back of its text goes out, up to a stop text should one show. Under the lock. */
 static void finish(struct ell_request *request, enum ell_reason reason)
 {
+    bool stopped = false;
     if (request->reason != ELL_RUNNING)
         return;
-    if (!ell_decode_end(&request->decoding, &request->text)) {
+    if (!ell_decode_end(&request->decoding, &request->stops.held) ||
+        !ell_stops_pass(&request->stops, true, &request->text, &stopped)) {
         ell_fail_memory(&request->error);
         reason = ELL_FAILED;
     }
-    request->reason = reason;
+    request->reason = stopped ? ELL_STOP : reason;
 }
 
 static bool is_end(const struct ell_engine *engine, const struct ell_request *request, int32_t id)
@@ -104,6 +106,7 @@ static bool is_end(const struct ell_engine *engine, const struct ell_request *re
 static void accept(struct ell_engine *engine, struct ell_request *request, int32_t id)
 {
     struct ell_sequence *sequence = &request->sequence;
+    bool stopped = false;
     if (id < 0 || id >= engine->executor.vocabulary) {
         ell_fail(&request->error, "the device %s gave no token: its driver may be faulty",
                  engine->executor.device->info.name);
@@ -111,13 +114,16 @@ static void accept(struct ell_engine *engine, struct ell_request *request, int32
     } else if (is_end(engine, request, id)) {
         finish(request, ELL_STOP);
     } else if (!ell_grow(&sequence->tokens, &sequence->room, sequence->count + 1, sizeof *sequence->tokens) ||
-               !ell_decode(&request->decoding, id, &request->text)) {
+               !ell_decode(&request->decoding, id, &request->stops.held) ||
+               !ell_stops_pass(&request->stops, false, &request->text, &stopped)) {
         ell_fail_memory(&request->error);
         finish(request, ELL_FAILED);
     } else {
         sequence->tokens[sequence->count++] = id;
         ell_sampler_note(&request->sampler, id);
-        if (sequence->count >= request->most)
+        if (stopped)
+            request->reason = ELL_STOP;
+        else if (sequence->count >= request->most)
             finish(request, ELL_LENGTH);
     }
 }
