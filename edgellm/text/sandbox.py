@@ -122,6 +122,9 @@ class SandboxEnvironment(ImmutableSandboxedEnvironment):
         target = getattr(__obj, "__wrapped__", __obj)
         owner = getattr(target, "__self__", None)
         if isinstance(owner, str):
+            # What Jinja hands to functions that take the context, inside loops and blocks.
+            kwargs.pop("_loop_vars", None)
+            kwargs.pop("_block_vars", None)
             return budget().check(_call_str(owner, target.__name__, __obj, args, kwargs))
         return budget().check(super().call(__context, __obj, *args, **kwargs))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ class ChatTemplate:
         if len(source) > MAX_TEMPLATE_CHARS:
             raise TemplateError(f"the chat template is longer than {MAX_TEMPLATE_CHARS:,} characters")
         self.source = source
-        self._tokens = {"bos_token": bos_token, "eos_token": eos_token, "unk_token": unk_token}
+        self.tokens = {"bos_token": bos_token, "eos_token": eos_token, "unk_token": unk_token}
         with fresh_budget():
             try:
                 self._template = _environment().from_string(source)
@@ -36,12 +36,14 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        strftime: Callable[[str], str] | None = None,
     ) -> str:
         """The prompt for `messages`, each with `role` and `content`.
 
         Args:
             add_generation_prompt: end with the opening of the assistant's answer.
             tools: JSON schemas of functions, for templates that know tools.
+            strftime: what `strftime_now` gives for a pattern; None: the date and time of now.
 
         Raises:
             TemplateError: the template refuses the messages, fails, or exceeds a limit.
@@ -52,8 +54,10 @@ class ChatTemplate:
                 "tools": budget.check(plain(tools)),
                 "documents": None,
                 "add_generation_prompt": add_generation_prompt,
-                **self._tokens,
+                **self.tokens,
             }
+            if strftime is not None:
+                variables["strftime_now"] = strftime
             parts: list[str] = []
             size = 0
             try:

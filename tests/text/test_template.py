@@ -54,8 +54,19 @@ def test_generation_marks_are_only_their_body() -> None:
     assert ChatTemplate("a{% generation %}b{{ 1 }}{% endgeneration %}c").render([]) == "ab1c"
 
 
+def test_methods_of_texts_work_in_loops_and_blocks() -> None:
+    source = "{% for m in messages %}{{ m.content.strip().split('?')[0] }}|{% endfor %}"
+    assert ChatTemplate(source).render(MESSAGES).startswith("Be brief.|What is <b>2+2</b>|")
+    block = (
+        "{% block x %}{{ 'a'.upper() }}{% for i in [1] %}{{ '{a}'.format(a=i) }}{% endfor %}{% endblock %}"
+    )
+    assert ChatTemplate(block).render(MESSAGES) == "A1"
+
+
 def test_the_date_can_be_asked_for() -> None:
-    assert ChatTemplate("{{ strftime_now('%Y') }}").render([]) == time.strftime("%Y")
+    template = ChatTemplate("{{ strftime_now('%Y') }}")
+    assert template.render([]) == time.strftime("%Y")
+    assert template.render([], strftime=lambda pattern: f"<{pattern}>") == "<%Y>"
 
 
 def test_a_refusal_carries_the_template_s_own_words() -> None:
