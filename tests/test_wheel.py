@@ -40,6 +40,8 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
         "edgellm/data/targets/x86-64.toml",
         "edgellm/data/models/llama.toml",
         "edgellm/data/models/demo/model.safetensors",
+        "edgellm/data/native/include/edgellm.h",
+        "edgellm/data/native/src/api.c",
         "edgellm/server/static/index.html",
     ):
         assert needed in names

@@ -12,6 +12,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 /* Why a call failed: what happened, to which file or option, and what to do. Ends in a zero. */
 struct ell_error {
@@ -112,6 +115,9 @@ size_t ell_answer_ids(const struct ell_request *request, int32_t *ids, size_t ro
 /* Cancel and forget a request. */
 void ell_free(struct ell_request *request);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif
