@@ -1,4 +1,4 @@
-"""Where edgellm's files are: `targets/`, `models/` and `native/`, which ship with it, and what it keeps for itself."""
+"""Where edgellm's files are: `targets/`, `models/`, `native/`, which ship with it, and what it keeps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def data_dir(name: str) -> Path:
-    """Directory `name` ("targets", "models", "native"): inside an installed wheel, or at the top of a checkout."""
+    """Directory `name` ("targets", "models", ...): inside an installed wheel, or at the top of a checkout."""
     installed = _PACKAGE / "data" / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
 

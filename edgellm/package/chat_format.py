@@ -1,8 +1,8 @@
 """Chat templates as data: what a device needs of a bundle's Jinja template, proven to give the same text.
 
-A device has no Jinja. But nearly all templates are linear: each message stands between texts that depend only on
-its place. `compile_chat_format` finds these texts by rendering marked messages, and then compares its result with
-Jinja's on random conversations. docs/chat.md describes the format, native/src/chat.c reads it.
+A device has no Jinja. But nearly all templates are linear: each message stands between texts that depend
+only on its place. `compile_chat_format` finds these texts by rendering marked messages, and then compares its
+result with Jinja's on random conversations. docs/chat.md describes the format, native/src/chat.c reads it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ChatFormat(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     def render(self, messages: Sequence[Message], now: datetime | None = None) -> str:
-        """The text of a conversation: a system message or none, then user and assistant in turns, the user last.
+        """The text of a conversation: a system message or none, then user and assistant in turns.
 
         Raises:
             TemplateError: it is no such conversation, or the format takes no system message.
@@ -128,8 +128,8 @@ def compile_chat_format(bundle: str | os.PathLike[str] | Bundle) -> ChatFormat:
     template = opened.chat_template()
     if template is None:
         raise EdgeLLMError(
-            f"bundle {opened.path} has no chat template, so no app can chat with it: build it from a checkpoint "
-            "that was trained for chats"
+            f"bundle {opened.path} has no chat template, so no app can chat with it: build it from a "
+            "checkpoint that was trained for chats"
         )
     return compile_template(template, f"of bundle {opened.path}")
 

@@ -1,9 +1,9 @@
 """Builds the C core (native/) with zig's C compiler: for Android without an NDK, and for Linux.
 
-Android's C library has the ABI of the kernel's structures, as musl has, so musl's headers that come with zig will
-do, with two differences: the function behind `errno` has another name, and `stdin`, `stdout` and `stderr` are
-variables. What is linked against are empty libraries with the names and the functions of Android's own (a list of
-what every Android from 6.0, API 23, exports), so a function that is not there is an error when linking.
+Android's C library has the ABI of the kernel's structures, as musl has, so musl's headers that come with zig
+will do, with one difference: the function behind `errno` has another name. What is linked against are empty
+libraries with the names and the functions of Android's own (a list of what every Android from 6.0, API 23,
+exports), so a function that is not there is an error when linking.
 """
 
 from __future__ import annotations
@@ -26,25 +26,28 @@ PAGE_BYTES = 16384
 
 ANDROID_EXPORTS: dict[str, str] = {
     "libc.so": """
-        __cxa_atexit __cxa_finalize __errno __libc_init abort access atoi atol calloc clock_gettime
-        close exit fclose fflush fgetc fopen fprintf fputc fputs fread free fseek fstat ftell fwrite getchar getenv
-        gettimeofday gmtime_r localeconv localtime_r lseek lstat malloc memchr memcmp memcpy memmove memset mkdir mmap
-        munmap nanosleep open posix_memalign pread printf pthread_attr_destroy pthread_attr_init pthread_cond_broadcast
-        pthread_cond_destroy pthread_cond_init pthread_cond_signal pthread_cond_timedwait pthread_cond_wait
-        pthread_create pthread_detach pthread_getspecific pthread_join pthread_key_create pthread_key_delete
-        pthread_mutex_destroy pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_self
-        pthread_setspecific putchar puts qsort raise read realloc remove rename scanf snprintf sprintf sscanf stat
-        strcasecmp strcat strchr strcmp strcpy strdup strerror strlen strncmp strncpy strrchr strstr strtod strtof
-        strtol strtoll strtoul strtoull sysconf time unlink usleep vfprintf vsnprintf write
+        __cxa_atexit __cxa_finalize __errno __libc_init abort access atoi atol calloc clock_gettime close
+        exit fclose fflush fgetc fopen fprintf fputc fputs fread free fseek fstat ftell fwrite getchar
+        getenv gettimeofday gmtime_r ldexp localeconv localtime_r lseek lstat malloc memchr memcmp memcpy
+        memmove memset mkdir mmap munmap nanosleep open posix_memalign pread printf pthread_attr_destroy
+        pthread_attr_init pthread_cond_broadcast pthread_cond_destroy pthread_cond_init pthread_cond_signal
+        pthread_cond_timedwait pthread_cond_wait pthread_create pthread_detach pthread_getspecific
+        pthread_join pthread_key_create pthread_key_delete pthread_mutex_destroy pthread_mutex_init
+        pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_self pthread_setspecific putchar puts
+        qsort raise read realloc remove rename scanf snprintf sprintf sscanf stat strcasecmp strcat strchr
+        strcmp strcpy strdup strerror strlen strncmp strncpy strrchr strstr strtod strtof strtol strtoll
+        strtoul strtoull sysconf time unlink usleep vfprintf vsnprintf write
     """,
     "libm.so": """
-        acos asin atan atan2 ceil ceilf cos cosf exp exp2 expf fabs floor floorf fmax fmin fmod frexp ldexp log log10
-        log2 logf lround modf nearbyint pow powf rint round roundf scalbn sin sincos sinf sqrt sqrtf tan tanh trunc
+        acos asin atan atan2 ceil ceilf cos cosf exp exp2 expf fabs floor floorf fmax fmin fmod frexp log
+        log10 log2 logf lround modf nearbyint pow powf rint round roundf scalbn sin sincos sinf sqrt sqrtf
+        tan tanh trunc
     """,
     "libdl.so": "dladdr dlclose dlerror dlopen dlsym",
     "liblog.so": "__android_log_print __android_log_write",
 }
-"""Functions of Android's libraries, of the NDK's stable interface, that native code here may use."""
+"""Functions that native code here may use: by bionic's lists of exports (lib*.map.txt), in every version of
+the 64-bit libraries from Android 6.0 on."""
 _VARIABLES = ("stderr", "stdin", "stdout")
 
 _COMPILE = (
@@ -72,8 +75,12 @@ __attribute__((noreturn, used)) static void begin(void *stack)
     static const void *const no_constructors[8];
     __libc_init(stack, 0, (main_function *)main, no_constructors);
 }
-__attribute__((naked, noreturn, visibility("default"))) void _start(void) { __asm__("mov x0, sp\n\tb begin"); }
+__attribute__((naked, noreturn, visibility("default"))) void _start(void)
+{
+    __asm__("mov x29, #0\n\tmov x30, #0\n\tmov x0, sp\n\tb begin");
+}
 """
+"""What the NDK's crtbegin does in an executable without constructors: bionic's __libc_init calls main."""
 
 
 def native_dir() -> Path:
@@ -98,8 +105,8 @@ def build_android_library(out: Path, sources: Sequence[Path] = (), include: Sequ
         The library's path.
 
     Raises:
-        MissingDependencyError: ziglang is not installed. EdgeLLMError: a source does not compile, or needs what
-            Android does not have.
+        MissingDependencyError: ziglang is not installed.
+        EdgeLLMError: a source does not compile, or needs what Android does not have.
     """
     return _build_android(out / LIBRARY_NAME, sources, include, ("-shared", f"-Wl,-soname,{LIBRARY_NAME}"))
 
@@ -130,8 +137,8 @@ def build_linux_program(out: Path) -> Path:
 def _link_linux(target: Path, sources: Sequence[Path], include: Sequence[Path], link: Sequence[str]) -> Path:
     processor = _processor()
     _zig(
-        "cc", "-target", f"{processor}-linux-gnu.2.28", *_COMPILE, *_inputs(sources, include), *link, "-Wl,-s",
-        "-Wl,-z,relro", "-Wl,-z,now", "-lm", "-lpthread", "-ldl", "-o", str(_made(target)),
+        "cc", "-target", f"{processor}-linux-gnu.2.28", *_COMPILE, *_inputs(sources, include), *link,
+        "-Wl,--strip-all", "-Wl,-z,relro", "-Wl,-z,now", "-lm", "-lpthread", "-ldl", "-o", str(_made(target)),
     )  # fmt: skip
     return target
 
@@ -148,9 +155,10 @@ def _build_android(
     headers = [f"-isystem{folder}" for folder in _headers()]
     with tempfile.TemporaryDirectory() as scratch:
         _zig(
-            "cc", *_ANDROID, *_COMPILE, *headers, *_inputs(sources, include), *link, "-nostdlib", "-nostartfiles",
-            *map(str, _empty_libraries(Path(scratch))), "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now",
-            "-Wl,-z,noexecstack", f"-Wl,-z,max-page-size={PAGE_BYTES}", "-Wl,--strip-all", "-o", str(_made(target)),
+            "cc", *_ANDROID, *_COMPILE, *headers, *_inputs(sources, include), *link,
+            "-nostdlib", "-nostartfiles", *map(str, _empty_libraries(Path(scratch))), "-Wl,--as-needed",
+            "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack",
+            f"-Wl,-z,max-page-size={PAGE_BYTES}", "-Wl,--strip-all", "-o", str(_made(target)),
         )  # fmt: skip
     return target
 

@@ -39,9 +39,7 @@ class Elf:
 def read_elf(path: Path) -> Elf:
     data = path.read_bytes()
     assert data[:6] == b"\x7fELF\x02\x01"
-    machine, table, size, count = (
-        *struct.unpack_from("<H", data, 18), *struct.unpack_from("<Q", data, 32), *struct.unpack_from("<HH", data, 54)
-    )  # fmt: skip
+    machine, table, size, count = struct.unpack_from("<18xH12xQ14xHH", data)
     elf = Elf(machine)
     loads: list[tuple[int, int, int]] = []
     dynamic: dict[int, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Chat templates in the formats of the supported families, written anew; special tokens as the models have them."""
+"""Chat templates in the formats of the supported families, written anew, with the models' special tokens."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ _QWEN3 = r"""
 _LLAMA3 = r"""
 {{- bos_token }}
 {%- for message in messages %}
-    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}
+    {{- message['content'] | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
 
@@ -82,7 +83,9 @@ _LLAMA32 = r"""
 _LLAMA2 = r"""
 {%- set system = messages[0].content if messages[0].role == 'system' else none %}
 {%- for one in (messages if system is none else messages[1:]) %}
-    {%- if (one.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+    {%- if (one.role == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('roles must alternate') }}
+    {%- endif %}
     {%- if one.role == 'user' %}
         {%- set text = one.content %}
         {%- if loop.first and system is not none %}
@@ -125,7 +128,7 @@ _MISTRAL3 = r"""
     {%- elif one.role == 'assistant' %}
         {{- ' ' + one.content | trim + eos_token }}
     {%- else %}
-        {{- raise_exception('Only user and assistant roles are supported, with the exception of an initial system one') }}
+        {{- raise_exception('only user and assistant may follow a system message') }}
     {%- endif %}
 {%- endfor %}"""
 
@@ -137,8 +140,11 @@ _GEMMA = r"""
     {%- set head, turns = messages[0].content + '\n\n', messages[1:] %}
 {%- endif %}
 {%- for one in turns %}
-    {%- if (one.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
-    {{- '<start_of_turn>' + ('model' if one.role == 'assistant' else one.role) + '\n' + (head if loop.first else '') }}
+    {%- if (one.role == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('roles must alternate') }}
+    {%- endif %}
+    {{- '<start_of_turn>' + ('model' if one.role == 'assistant' else one.role) + '\n' }}
+    {{- head if loop.first else '' }}
     {{- one.content | trim + '<end_of_turn>\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<start_of_turn>model\n' }}{% endif %}"""
@@ -176,15 +182,17 @@ KNOWN = {
     "phi-4": Known(_PHI4, "<|endoftext|>", "<|end|>"),
 }
 
+_EACH = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+
 NOT_LINEAR = {
-    "numbers the turns": "{% for m in messages %}[{{ loop.index }}] {{ m.role }}: {{ m.content }}\n{% endfor %}",
-    "leaves old turns out": "{% for m in messages[-3:] %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
-    "tells how many there are": "{{ messages | length }}{% for m in messages %}<{{ m.content }}>{% endfor %}",
-    "shouts": "{% for m in messages %}{{ m.role }}: {{ m.content | upper }}\n{% endfor %}",
-    "writes JSON": "{% for m in messages %}{{ m | tojson }}\n{% endfor %}",
-    "looks into texts": "{% for m in messages %}{{ m.role }}:{{ '!' if '?' in m.content }}{{ m.content }}\n{% endfor %}",
-    "takes a letter away": "{% for m in messages %}{{ m.role }}: {{ m.content.rstrip('.').strip('-') }}\n{% endfor %}",
-    "puts the last first": "{% for m in messages | reverse %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
-    "an unusual date": "{{ strftime_now('%-d') }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
-    "counts in dates": "{{ strftime_now('%d') | int + 1 }}{% for m in messages %}{{ m.content }}\n{% endfor %}",
+    "numbers the turns": _EACH.replace("{{ m.role", "[{{ loop.index }}] {{ m.role"),
+    "leaves old turns out": _EACH.replace("messages", "messages[-3:]"),
+    "tells how many there are": "{{ messages | length }}" + _EACH,
+    "shouts": _EACH.replace("m.content", "m.content | upper"),
+    "writes JSON": _EACH.replace("m.content", "m.content | tojson"),
+    "looks into texts": _EACH.replace("{{ m.role", "{{ '!' if '?' in m.content }}{{ m.role"),
+    "takes a letter away": _EACH.replace("m.content", "m.content.rstrip('.').strip('-')"),
+    "puts the last first": _EACH.replace("messages", "messages | reverse"),
+    "writes an unusual date": "{{ strftime_now('%-d') }}" + _EACH,
+    "computes with dates": "{{ strftime_now('%d') | int + 1 }}" + _EACH,
 }
