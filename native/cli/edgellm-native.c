@@ -1,123 +1,23 @@
 /* edgellm-native BUNDLE [--device D] [--prompt TEXT]... [--raw] [--max-tokens N] [--temperature T] [--top-k K]
- * [--top-p P] [--min-p P] [--repetition-penalty P] [--seed N] [--context N] [--batch N] [--ids] [--cancel N]
+ * [--top-p P] [--min-p P] [--repetition-penalty P] [--seed N] [--context N] [--batch N] [--memory BYTES] [--ignore-end]
+ * [--stop TEXT]... [--chat FILE] [--cache FOLDER] [--no-prefix-cache] [--check-hashes] [--system TEXT] [--user TEXT]
+ * [--assistant TEXT]... [--ids] [--show-prompt] [--usage] [--in-turn] [--cancel N] [--info]
  *
- * Answers prompts, all at once; without any, each line of standard input is one, of token ids with spaces between.
- * Prints each answer's text, or with --ids its token ids, on a line. --cancel: after so many pieces of the first. */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+ * Answers prompts: those of --prompt, and the conversation of --system, --user and --assistant; without any, each line
+ * of standard input is a prompt of token ids with spaces between. They run together, or with --in-turn one after the
+ * other. Prints each answer's text, or with --ids its token ids, on a line. --show-prompt: the prompts' ids instead.
+ * --cancel: after so many pieces of the first. --usage: how many tokens each took, on standard error. --info: about
+ * the opened engine alone.
+ *
+ * edgellm-native chat BUNDLE [--system TEXT] ...: a conversation, each line of standard input being the user's next
+ * message. edgellm-native bench BUNDLE ...: see bench.h. */
+#define _POSIX_C_SOURCE 200809L
 
-#include "edgellm.h"
+#include "options.h"
 
-enum { MAX_PROMPTS = 256, MAX_IDS = 1 << 16 };
+#include "conversation.h"
 
-struct run {
-    struct ell_options options;
-    struct ell_settings given;
-    const char *bundle, *prompts[MAX_PROMPTS];
-    struct ell_prompt queued[MAX_PROMPTS];
-    struct ell_request *requests[MAX_PROMPTS];
-    size_t prompt_count, queued_count;
-    int raw, ids, cancel;
-    struct ell_error error;
-};
-
-static int usage_error(const char *what)
-{
-    fprintf(stderr, "edgellm-native: %s\nusage: edgellm-native BUNDLE [--device D] [--prompt TEXT]...\n", what);
-    return 2;
-}
-
-/* Where the value of an option goes that is any number. */
-static double *number_option(struct run *run, const char *name)
-{
-    if (strcmp(name, "--temperature") == 0)
-        return &run->given.temperature;
-    if (strcmp(name, "--top-p") == 0)
-        return &run->given.top_p;
-    if (strcmp(name, "--min-p") == 0)
-        return &run->given.min_p;
-    if (strcmp(name, "--repetition-penalty") == 0)
-        return &run->given.repetition_penalty;
-    return NULL;
-}
-
-static int whole_option(struct run *run, const char *name, long long value)
-{
-    if (strcmp(name, "--max-tokens") == 0)
-        run->given.max_tokens = value;
-    else if (strcmp(name, "--top-k") == 0)
-        run->given.top_k = (int32_t)value;
-    else if (strcmp(name, "--seed") == 0)
-        run->given.seed = (uint64_t)value;
-    else if (strcmp(name, "--context") == 0)
-        run->options.context = value;
-    else if (strcmp(name, "--batch") == 0)
-        run->options.batch = value;
-    else if (strcmp(name, "--cancel") == 0)
-        run->cancel = (int)value;
-    else
-        return 0;
-    return 1;
-}
-
-static int read_options(struct run *run, int count, char **arguments)
-{
-    run->given = (struct ell_settings){.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1,
-                                       .top_k = -1};
-    for (int i = 1; i < count; i++) {
-        const char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
-        char *end;
-        double *number;
-        if (*name != '-') {
-            run->bundle = name;
-            continue;
-        }
-        if (strcmp(name, "--raw") == 0 || strcmp(name, "--ids") == 0) {
-            *(name[2] == 'r' ? &run->raw : &run->ids) = 1;
-            continue;
-        }
-        if (value == NULL)
-            return usage_error("an option has no value");
-        i++;
-        errno = 0;
-        if (strcmp(name, "--device") == 0) {
-            run->options.device = value;
-        } else if (strcmp(name, "--prompt") == 0) {
-            if (run->prompt_count == MAX_PROMPTS)
-                return usage_error("too many prompts");
-            run->prompts[run->prompt_count++] = value;
-        } else if ((number = number_option(run, name)) != NULL) {
-            *number = strtod(value, &end);
-            if (*end != '\0')
-                return usage_error("an option's value is no number");
-        } else if (!whole_option(run, name, strtoll(value, &end, 10)) || *end != '\0' || errno != 0) {
-            return usage_error("an unknown option, or one whose value is no number");
-        }
-    }
-    return run->bundle == NULL ? usage_error("no bundle was named") : 0;
-}
-
-/* The bundle's settings with the given ones on top. */
-static struct ell_settings settings_of(const struct run *run, const struct ell_engine *engine)
-{
-    struct ell_settings settings;
-    ell_defaults(engine, &settings);
-    settings.max_tokens = run->given.max_tokens;
-    settings.seed = run->given.seed;
-    if (run->given.temperature >= 0)
-        settings.temperature = run->given.temperature;
-    if (run->given.top_p >= 0)
-        settings.top_p = run->given.top_p;
-    if (run->given.min_p >= 0)
-        settings.min_p = run->given.min_p;
-    if (run->given.repetition_penalty >= 0)
-        settings.repetition_penalty = run->given.repetition_penalty;
-    if (run->given.top_k >= 0)
-        settings.top_k = run->given.top_k;
-    return settings;
-}
+#include "bench.h"
 
 static int queue(struct run *run, const struct ell_engine *engine, const int32_t *ids, size_t count)
 {
@@ -141,9 +41,13 @@ static int read_prompts(struct run *run, const struct ell_engine *engine)
                                      &run->error);
         good = count >= 0 && count <= MAX_IDS && queue(run, engine, ids, (size_t)count);
     }
+    if (good && run->message_count > 0) {
+        int64_t count = ell_chat(engine, run->messages, run->message_count, ids, MAX_IDS, &run->error);
+        good = count >= 0 && count <= MAX_IDS && queue(run, engine, ids, (size_t)count);
+    }
     size_t count = 0;
     int id;
-    while (good && run->prompt_count == 0 && count < MAX_IDS && scanf("%d", &id) == 1) {
+    while (good && run->prompt_count + run->message_count == 0 && count < MAX_IDS && scanf("%d", &id) == 1) {
         ids[count++] = id;
         if (getchar() == '\n') {
             good = queue(run, engine, ids, count);
@@ -152,6 +56,13 @@ static int read_prompts(struct run *run, const struct ell_engine *engine)
     }
     free(ids);
     return good;
+}
+
+static void print_ids(const int32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        printf("%s%d", i != 0 ? " " : "", (int)ids[i]);
+    printf("\n");
 }
 
 static int print_answer(struct run *run, size_t index)
@@ -168,28 +79,51 @@ static int print_answer(struct run *run, size_t index)
     }
     int32_t *ids = malloc(MAX_IDS * sizeof *ids);
     size_t count = ids != NULL && run->ids ? ell_answer_ids(request, ids, MAX_IDS) : 0;
-    for (size_t i = 0; i < count && i < MAX_IDS; i++)
-        printf("%s%d", i != 0 ? " " : "", (int)ids[i]);
-    printf("\n");
+    print_ids(ids, count < MAX_IDS ? count : MAX_IDS);
     free(ids);
+    if (run->usage)
+        print_usage(request);
     return more == 0;
+}
+
+static int answer_prompts(struct run *run, struct ell_engine *engine)
+{
+    int good = read_prompts(run, engine);
+    for (size_t i = 0; good && run->show_prompt && i < run->queued_count; i++)
+        print_ids(run->queued[i].ids, run->queued[i].count);
+    if (good && !run->show_prompt) {
+        good = run->in_turn || ell_submit(engine, run->queued, run->queued_count, run->requests, &run->error) == 0;
+        for (size_t i = 0; good && i < run->queued_count; i++) {
+            if (run->in_turn)
+                good = ell_submit(engine, &run->queued[i], 1, &run->requests[i], &run->error) == 0;
+            good = good && print_answer(run, i);
+        }
+    }
+    for (size_t i = 0; i < run->queued_count; i++) {
+        ell_free(run->requests[i]);
+        free((void *)(uintptr_t)run->queued[i].ids);
+    }
+    return good;
 }
 
 int main(int count, char **arguments)
 {
     static struct run run;
-    int status = read_options(&run, count, arguments);
+    int (*work)(struct run *, struct ell_engine *) = answer_prompts;
+    int from = 1;
+    if (count > 1 && (strcmp(arguments[1], "chat") == 0 || strcmp(arguments[1], "bench") == 0)) {
+        work = arguments[1][0] == 'c' ? converse : bench;
+        from = 2;
+    }
+    int status = read_options(&run, count - from, arguments + from);
     if (status != 0)
         return status;
+    if (work == bench)
+        prepare_bench(&run);
+    if (run.info)
+        work = print_info;
     struct ell_engine *engine = ell_open(run.bundle, &run.options, &run.error);
-    int good = engine != NULL && read_prompts(&run, engine) &&
-               ell_submit(engine, run.queued, run.queued_count, run.requests, &run.error) == 0;
-    for (size_t i = 0; good && i < run.queued_count; i++)
-        good = print_answer(&run, i);
-    for (size_t i = 0; i < run.queued_count; i++) {
-        ell_free(run.requests[i]);
-        free((void *)(uintptr_t)run.queued[i].ids);
-    }
+    int good = engine != NULL && work(&run, engine);
     ell_close(engine);
     if (!good)
         fprintf(stderr, "edgellm-native: %s\n", run.error.text);

@@ -33,6 +33,7 @@ struct ell_options {
     int check_hashes; /* also of large files, about a second a gigabyte */
     const char *chat; /* file of the chat format that `edgellm package` writes; NULL: `chat.json` in the bundle's
                          parent directory if it is there, else none */
+    int no_prefix_cache; /* compute every prompt as a whole, also what an earlier one began with */
     const char *cache; /* existing directory for compiled kernels; NULL: they are compiled at every opening */
 };
 
@@ -76,6 +77,7 @@ struct ell_usage {
     int64_t prompt_tokens, answer_tokens;
     int64_t cached_tokens; /* of the prompt, that were not computed because an earlier request had done so */
     enum ell_reason reason;
+    double prompt_seconds, answer_seconds; /* from submitting to the first token; from there to the last so far */
 };
 
 /* Version of this interface: 2. Options and settings grow only with it. */

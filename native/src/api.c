@@ -34,19 +34,17 @@ static bool open_chat(struct ell_engine *engine, const char *named, struct ell_e
 {
     struct ell_bytes bytes = {0};
     struct ell_error reason;
-    char *path = ell_path(named != NULL ? named : engine->bundle->folder,
-                          ell_text_of(named != NULL ? "" : "../chat.json"));
-    if (path == NULL)
+    char *beside = ell_path_beside(engine->bundle->folder, "chat.json");
+    if (beside == NULL)
         return ell_fail_memory(error);
-    if (named != NULL)
-        path[strlen(named)] = '\0';
+    const char *path = named != NULL ? named : beside;
     bool there = named != NULL || ell_file_exists(path), good = !there;
     if (there && ell_read_file(path, ELL_MAX_CHAT_BYTES, &bytes, error)) {
         engine->chat = ell_chat_read((struct ell_text){(char *)bytes.data, bytes.size}, &reason);
         good = engine->chat != NULL ||
                ell_fail(error, "%.200s is no chat format: %.230s; package the bundle again", path, reason.text);
     }
-    free(path);
+    free(beside);
     ell_bytes_free(&bytes);
     return good;
 }
@@ -66,6 +64,7 @@ static bool open_engine(struct ell_engine *engine, const char *path, const struc
                                              options->batch, options->memory, error))
         return false;
     engine->executor_open = true;
+    engine->sharing = options->no_prefix_cache == 0;
     if (!ell_steps_open(engine, error))
         return false;
     engine->started = pthread_create(&engine->thread, NULL, ell_steps_run, engine) == 0;
@@ -213,6 +212,7 @@ static struct ell_request *make_request(struct ell_engine *engine, const struct 
     size_t room = (size_t)engine->executor.context - prompt->count, wanted = (size_t)prompt->settings.max_tokens;
     request->most = prompt->count + (wanted != 0 && wanted < room ? wanted : room);
     request->engine = engine;
+    request->submitted = ell_seconds();
     request->decoding = (struct ell_decoding){.tokenizer = engine->tokenizer, .at_once = true};
     return request;
 }
@@ -292,7 +292,10 @@ void ell_usage(const struct ell_request *request, struct ell_usage *usage)
 {
     pthread_mutex_lock(&request->engine->lock);
     *usage = (struct ell_usage){(int64_t)request->prompt_count,
-                                (int64_t)(request->sequence.count - request->prompt_count), 0, request->reason};
+                                (int64_t)(request->sequence.count - request->prompt_count),
+                                (int64_t)request->sequence.cached, request->reason,
+                                request->first_token != 0 ? request->first_token - request->submitted : 0,
+                                request->last_token - request->first_token};
     pthread_mutex_unlock(&request->engine->lock);
 }
 

@@ -1,9 +1,12 @@
+#define _POSIX_C_SOURCE 200809L
+
 #include "base.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { CHUNK_BYTES = 64 << 10, ALIGNMENT = 16 };
 
@@ -133,6 +136,13 @@ void ell_bytes_free(struct ell_bytes *bytes)
 {
     free(bytes->data);
     *bytes = (struct ell_bytes){0};
+}
+
+double ell_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 uint64_t ell_hash(const void *data, size_t size)

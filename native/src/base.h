@@ -70,6 +70,9 @@ bool ell_map_add(struct ell_map *map, struct ell_text name, uint32_t value);
 uint32_t ell_map_find(const struct ell_map *map, struct ell_text name);
 void ell_map_free(struct ell_map *map);
 
+/* Since some moment. */
+double ell_seconds(void);
+
 uint64_t ell_hash(const void *data, size_t size);
 
 #endif

@@ -22,6 +22,7 @@ struct ell_request {
     enum ell_reason reason;
     bool cancelled;
     struct ell_error error;
+    double submitted, first_token, last_token; /* when; the last two 0 before the first token */
     struct ell_request *arrived; /* the next that the thread has not seen yet */
 };
 
@@ -36,7 +37,7 @@ struct ell_engine {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool started, closing;
+    bool started, closing, sharing;
     /* Arrays of a step, as large as they ever are. */
     int32_t *tokens, *tables, *rows, *ids;
     float *logits;

@@ -3,10 +3,9 @@
 #ifndef ELL_EXECUTOR_H
 #define ELL_EXECUTOR_H
 
+#include "blocks.h"
 #include "bundle.h"
 #include "host.h"
-
-enum { ELL_BLOCK = 16 };
 
 /* One step: `n` tokens of `b` sequences, each sequence's tokens together and in order. */
 struct ell_step {

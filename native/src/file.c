@@ -25,6 +25,25 @@ char *ell_path(const char *directory, struct ell_text name)
     return path;
 }
 
+char *ell_path_beside(const char *directory, const char *name)
+{
+    size_t end = strlen(directory), start;
+    while (end > 1 && directory[end - 1] == '/')
+        end--;
+    for (start = end; start > 0 && directory[start - 1] != '/';)
+        start--;
+    /* "a/b" is in "a", "b" is in ".", and only the system knows where "a/.." and "." are. */
+    bool dots = end - start <= 2 && strspn(directory + start, ".") >= end - start;
+    size_t kept = dots ? end : start;
+    char *path = malloc(kept + strlen(name) + 5);
+    if (path == NULL)
+        return NULL;
+    memcpy(path, directory, kept);
+    strcpy(path + kept, dots ? "/../" : "");
+    strcat(path, name);
+    return path;
+}
+
 bool ell_plain_file(const char *directory, struct ell_text name, uint64_t *size, struct ell_error *error)
 {
     char *path = ell_path(directory, name);

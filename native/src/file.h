@@ -13,6 +13,9 @@ struct ell_mapped {
 /* "directory/name" in new memory, to be freed; NULL without memory. */
 char *ell_path(const char *directory, struct ell_text name);
 
+/* "parent/name" of the directory that `directory` is in, in new memory, to be freed; NULL without memory. */
+char *ell_path_beside(const char *directory, const char *name);
+
 /* Whether `directory/name` is a regular file, behind no symbolic link on the way below `directory`; its size. */
 bool ell_plain_file(const char *directory, struct ell_text name, uint64_t *size, struct ell_error *error);
 

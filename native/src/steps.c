@@ -23,7 +23,7 @@ bool ell_steps_open(struct ell_engine *engine, struct ell_error *error)
         engine->ids == NULL)
         return ell_fail_memory(error);
     return ell_scheduler_open(&engine->scheduler, (size_t)executor->blocks, batch, (size_t)executor->step_tokens,
-                              error);
+                              engine->sharing, error);
 }
 
 void ell_steps_close(struct ell_engine *engine)
@@ -120,6 +120,9 @@ static void accept(struct ell_engine *engine, struct ell_request *request, int32
         finish(request, ELL_FAILED);
     } else {
         sequence->tokens[sequence->count++] = id;
+        request->last_token = ell_seconds();
+        if (sequence->count == request->prompt_count + 1)
+            request->first_token = request->last_token;
         ell_sampler_note(&request->sampler, id);
         if (stopped)
             request->reason = ELL_STOP;
@@ -137,7 +140,7 @@ static void advance(struct ell_engine *engine, const int32_t *chosen)
         struct ell_sequence *sequence = scheduler->running[i];
         if (sequence->chunk == 0)
             continue;
-        sequence->computed += sequence->chunk;
+        ell_scheduler_advance(scheduler, sequence);
         if (sequence->computed == sequence->count)
             accept(engine, (struct ell_request *)sequence, chosen[row++]);
     }
@@ -150,6 +153,7 @@ static void fail_running(struct ell_engine *engine, const struct ell_error *erro
         request->error = *error;
         finish(request, ELL_FAILED);
     }
+    ell_scheduler_forget(&engine->scheduler);
 }
 
 static bool run_step(struct ell_engine *engine, int32_t *chosen, struct ell_error *error)
@@ -158,6 +162,9 @@ static bool run_step(struct ell_engine *engine, int32_t *chosen, struct ell_erro
     struct ell_scheduler *scheduler = &engine->scheduler;
     struct ell_step step = pack(engine);
     bool top = top_is_enough(engine);
+    for (size_t i = 0; i < scheduler->copy_count; i++)
+        if (!ell_executor_copy(executor, scheduler->copies[i].source, scheduler->copies[i].target, error))
+            return false;
     if (!ell_executor_step(executor, &step, top ? NULL : engine->logits, top ? engine->logits : NULL,
                            top ? engine->ids : NULL, error))
         return false;
