@@ -28,7 +28,7 @@ ANDROID_EXPORTS: dict[str, str] = {
     "libc.so": """
         __cxa_atexit __cxa_finalize __errno __libc_init abort access atoi atol calloc clock_gettime close
         exit fclose fflush fgetc fopen fprintf fputc fputs fread free fseek fstat ftell fwrite getchar
-        getenv gettimeofday gmtime_r ldexp localeconv localtime_r lseek lstat malloc memchr memcmp memcpy
+        getenv getpid gettimeofday gmtime_r ldexp localeconv localtime_r lseek lstat malloc memchr memcmp memcpy
         memmove memset mkdir mmap munmap nanosleep open posix_memalign pread printf pthread_attr_destroy
         pthread_attr_init pthread_cond_broadcast pthread_cond_destroy pthread_cond_init pthread_cond_signal
         pthread_cond_timedwait pthread_cond_wait pthread_create pthread_detach pthread_getspecific

@@ -1,5 +1,6 @@
 /* Runs conformance programs on a device: conformance DEVICE PROGRAM..., each a folder as docs/plan.md describes.
- * Prints a line for each, and exits with 1 if one fails. DEVICE: number or part of the name of an OpenCL device. */
+ * Prints a line for each, and exits with 1 if one fails. DEVICE: number or part of the name of an OpenCL device.
+ * EDGELLM_KERNELS: folder for compiled kernels. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,7 +155,7 @@ static bool run(const char *device, const char *folder, struct ell_error *error)
     bool good = test.plan_text.data != NULL && read_text(folder, "steps.json", &test.steps_text, error) &&
                 (test.plan = ell_plan_read(text, "opencl", error)) != NULL &&
                 ell_weights_open(&test.weights, folder, error) &&
-                (test.device = ell_opencl_open(device, error)) != NULL;
+                (test.device = ell_opencl_open(device, getenv("EDGELLM_KERNELS"), error)) != NULL;
     if (good && test.plan->needs_fp16 && !test.device->info.fp16) {
         good = !run_steps(&test, program, error); /* must be refused */
         if (!good)

@@ -56,7 +56,7 @@ struct ell_device {
 
 /* An OpenCL device: the one whose number or part of whose name is `wanted`, or NULL for the first GPU. Software
  * devices must be asked for. */
-struct ell_device *ell_opencl_open(const char *wanted, struct ell_error *error);
+struct ell_device *ell_opencl_open(const char *wanted, const char *cache, struct ell_error *error);
 
 /* A device without arithmetic: outputs are numbers made from a hash of all that was done, so two hosts that do
  * the same get the same. `language`: of the plans that it takes. */

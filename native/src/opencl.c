@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "device.h"
+#include "kernel_cache.h"
 #include "opencl_api.h"
+#include "sha256.h"
 
 enum { MAX_PLATFORMS = 16, MAX_DEVICES = 64, MAX_SCALARS = 16 };
 
@@ -51,6 +53,7 @@ struct opencl {
     void *library;
     struct functions cl;
     cl_object id, context, queue;
+    const char *cache; /* folder of compiled kernels, or NULL */
     struct ell_arena arena;
     struct made *made;
     size_t made_count, made_room;
@@ -131,30 +134,93 @@ static bool build_failed(struct opencl *self, cl_object program, const struct el
                     self->device.info.name, source->kernel, log);
 }
 
+/* What a compiled kernel depends on: device, driver, text. */
+static void cache_key(struct opencl *self, const struct ell_source *source, char key[65])
+{
+    static const uint32_t asked[] = {CL_DEVICE_NAME, CL_DEVICE_VENDOR, CL_DRIVER_VERSION, CL_DEVICE_VERSION};
+    struct ell_sha256 hash;
+    char answer[512];
+    ell_sha256_start(&hash);
+    for (size_t i = 0; i < ELL_COUNT(asked); i++) {
+        memset(answer, 0, sizeof answer);
+        self->cl.GetDeviceInfo(self->id, asked[i], sizeof answer - 1, answer, NULL);
+        ell_sha256_add(&hash, answer, sizeof answer);
+    }
+    ell_sha256_add(&hash, source->text.data, source->text.size);
+    ell_sha256_end(&hash, key);
+}
+
+/* The built program of a kernel that was compiled before; NULL if there is none that the driver takes. */
+static cl_object cached_program(struct opencl *self, const char *key)
+{
+    struct ell_bytes bytes = {0};
+    int32_t status = -1, code = -1;
+    if (!ell_cache_read(self->cache, key, &bytes))
+        return NULL;
+    const unsigned char *data = bytes.data;
+    cl_object program = self->cl.CreateProgramWithBinary(self->context, 1, &self->id, &bytes.size, &data, &status, &code);
+    if (code == 0 && (status != 0 || self->cl.BuildProgram(program, 1, &self->id, "", NULL, NULL) != 0)) {
+        self->cl.ReleaseProgram(program);
+        code = -1;
+    }
+    ell_bytes_free(&bytes);
+    return code == 0 ? program : NULL;
+}
+
+static void cache_program(struct opencl *self, cl_object program, const char *key)
+{
+    size_t size = 0;
+    if (self->cl.GetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) != 0 || size == 0)
+        return;
+    unsigned char *data = malloc(size);
+    if (data != NULL && self->cl.GetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof data, &data, NULL) == 0)
+        ell_cache_write(self->cache, key, data, size);
+    free(data);
+}
+
+/* A built program, which is kept. */
+static bool build_program(struct opencl *self, const struct ell_source *source, cl_object *program,
+                          struct ell_error *error)
+{
+    int32_t code;
+    char key[65];
+    const char *text = source->text.data;
+    size_t size = source->text.size;
+    if (self->cache != NULL) {
+        cache_key(self, source, key);
+        *program = cached_program(self, key);
+        if (*program != NULL && keep(self, PROGRAM, *program, error))
+            return true;
+        if (*program != NULL) {
+            self->cl.ReleaseProgram(*program);
+            return false;
+        }
+    }
+    *program = self->cl.CreateProgramWithSource(self->context, 1, &text, &size, &code);
+    if (code != 0)
+        return refuse(self, "taking in a kernel", code, error);
+    if (!keep(self, PROGRAM, *program, error)) {
+        self->cl.ReleaseProgram(*program);
+        return false;
+    }
+    if (self->cl.BuildProgram(*program, 1, &self->id, "", NULL, NULL) != 0)
+        return build_failed(self, *program, source, error);
+    if (self->cache != NULL)
+        cache_program(self, *program, key);
+    return true;
+}
+
 static bool compile_kernel(struct ell_device *device, const struct ell_source *source, ell_handle *kernel,
                            struct ell_error *error)
 {
     struct opencl *self = (struct opencl *)device;
-    int32_t code;
-    const char *text = source->text.data;
-    size_t size = source->text.size;
-    cl_object program = self->cl.CreateProgramWithSource(self->context, 1, &text, &size, &code);
-    if (code != 0)
-        return refuse(self, "taking in a kernel", code, error);
-    if (!keep(self, PROGRAM, program, error)) {
-        self->cl.ReleaseProgram(program);
-        return false;
-    }
-    if (self->cl.BuildProgram(program, 1, &self->id, "", NULL, NULL) != 0)
-        return build_failed(self, program, source, error);
     struct ell_text entry;
     struct compiled *made = ell_arena_new(&self->arena, 1, sizeof *made);
     if (made == NULL || !ell_arena_text(&self->arena, ell_text_of(source->entry), &entry))
         return ell_fail_memory(error);
-    made->program = program;
     made->entry = entry.data;
     *kernel = made;
-    return true;
+    return build_program(self, source, &made->program, error);
 }
 
 static bool prepare_launch(struct ell_device *device, const struct ell_launch *launch, ell_handle *made,
@@ -334,7 +400,7 @@ static bool choose_device(struct opencl *self, const char *wanted, struct ell_er
                     *seen ? seen : "nothing at all");
 }
 
-struct ell_device *ell_opencl_open(const char *wanted, struct ell_error *error)
+struct ell_device *ell_opencl_open(const char *wanted, const char *cache, struct ell_error *error)
 {
     struct opencl *self = calloc(1, sizeof *self);
     if (self == NULL) {
@@ -351,6 +417,13 @@ struct ell_device *ell_opencl_open(const char *wanted, struct ell_error *error)
     self->device.launch = launch_kernel;
     self->device.finish = finish;
     self->device.close = close_device;
+    struct ell_text copy;
+    if (cache != NULL && !ell_arena_text(&self->arena, ell_text_of(cache), &copy)) {
+        ell_fail_memory(error);
+        close_device(&self->device);
+        return NULL;
+    }
+    self->cache = cache != NULL ? copy.data : NULL;
     if (load_library(self, error) && choose_device(self, wanted, error)) {
         int32_t code;
         self->context = self->cl.CreateContext(NULL, 1, &self->id, NULL, NULL, &code);

@@ -19,7 +19,12 @@ enum {
     CL_DEVICE_GLOBAL_MEM_SIZE = 0x101F,
     CL_DEVICE_LOCAL_MEM_SIZE = 0x1023,
     CL_DEVICE_NAME = 0x102B,
+    CL_DEVICE_VENDOR = 0x102C,
+    CL_DRIVER_VERSION = 0x102D,
+    CL_DEVICE_VERSION = 0x102F,
     CL_DEVICE_EXTENSIONS = 0x1030,
+    CL_PROGRAM_BINARY_SIZES = 0x1165,
+    CL_PROGRAM_BINARIES = 0x1166,
     CL_PROGRAM_BUILD_LOG = 0x1183,
 };
 
@@ -34,6 +39,9 @@ enum {
     F(cl_object, CreateCommandQueue, (cl_object, cl_object, uint64_t, int32_t *))                                 \
     F(cl_object, CreateBuffer, (cl_object, uint64_t, size_t, void *, int32_t *))                                  \
     F(cl_object, CreateProgramWithSource, (cl_object, uint32_t, const char **, const size_t *, int32_t *))        \
+    F(cl_object, CreateProgramWithBinary, (cl_object, uint32_t, const cl_object *, const size_t *,                \
+                                           const unsigned char **, int32_t *, int32_t *))                         \
+    F(int32_t, GetProgramInfo, (cl_object, uint32_t, size_t, void *, size_t *))                                   \
     F(int32_t, BuildProgram, (cl_object, uint32_t, const cl_object *, const char *, void *, void *))              \
     F(int32_t, GetProgramBuildInfo, (cl_object, cl_object, uint32_t, size_t, void *, size_t *))                   \
     F(cl_object, CreateKernel, (cl_object, const char *, int32_t *))                                              \

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from edgellm.package.chat_format import compile_template
 from tests.conformance.runner import PROGRAMS
 from tests.native.programs import NATIVE
 from tests.native.test_tokenizer import texts
 from tests.native.tokenizers_of_families import FAMILIES
+from tests.package.templates import KNOWN
+from tests.package.test_chat_format import conversations, template_of
 from tests.support import require
 
 SECONDS = 2
@@ -56,10 +59,20 @@ def prompts(folder: Path, demo_gpu: Path) -> list[Path]:
     return sorted(folder.glob("*.txt"))
 
 
-@pytest.mark.parametrize(
-    ("target", "files"),
-    [("manifest", manifests), ("plan", plans), ("tokenizer", tokenizers), ("prompt", prompts)],
-)
+def chats(folder: Path, demo_gpu: Path) -> list[Path]:
+    """Each family's format, with a conversation behind it."""
+    for index, known in enumerate(KNOWN.values()):
+        format = json.loads(compile_template(template_of(known), "under test").encode())
+        messages = [one["content"].encode() for one in conversations(known, 5, seed=index)[-1]]
+        # Without line ends, so that more of the changes are in what counts.
+        (folder / f"{index}.json").write_bytes(b"\0".join([json.dumps(format).encode(), *messages]))
+    return sorted(folder.glob("*.json"))
+
+
+TARGETS = {"manifest": manifests, "plan": plans, "tokenizer": tokenizers, "prompt": prompts, "chat": chats}
+
+
+@pytest.mark.parametrize(("target", "files"), TARGETS.items())
 def test_fuzz(target: str, files: object, objects: list[Path], demo_gpu: Path, tmp_path: Path) -> None:
     assert callable(files)
     program = tmp_path / "fuzz"

@@ -27,6 +27,12 @@ def next_prompt(rng: random.Random, told: list[list[int]]) -> list[int]:
     return (before[:at] + fresh)[: 256 - LENGTH - 1]
 
 
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """An option: the device compiles once."""
+    return "--cache", str(tmp_path_factory.mktemp("kernels"))
+
+
 def memory_for(few: range, program: Path, bundle: Path, *options: str) -> int:
     """Bytes with which the cache has so few blocks."""
     low, high = 1, 16 << 20
@@ -45,7 +51,7 @@ def usages(text: str) -> list[dict[str, int]]:
 
 
 def test_as_many_tokens_are_found_again_as_in_python(
-    programs: dict[str, Path], demo_gpu: Path, monkeypatch: pytest.MonkeyPatch
+    programs: dict[str, Path], demo_gpu: Path, kernels: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests one after the other, in a cache that is soon full."""
     use_program(monkeypatch, "opencl-fp32")
@@ -60,7 +66,7 @@ def test_as_many_tokens_are_found_again_as_in_python(
             expected.append((prompt, answer.result().token_ids, answer.cached_tokens))
             told.append([*prompt, *answer.result().token_ids])
         device = engine.executor.host.adapter.name  # type: ignore[union-attr]
-    command = ("--device", device, "--temperature", "0", "--max-tokens", str(LENGTH), "--batch", "2")
+    command = (*kernels, "--device", device, "--temperature", "0", "--max-tokens", str(LENGTH), "--batch", "2")
     command += ("--context", "256", "--ids", "--usage", "--in-turn", "--ignore-end")
     done = run(programs["edgellm-native"], demo_gpu, *command, given=lines([one for one, _, _ in expected]))
     assert ids_of(done) == [answer for _, answer, _ in expected]
@@ -74,7 +80,7 @@ def test_as_many_tokens_are_found_again_as_in_python(
 
 
 def test_answers_are_the_same_with_and_without(
-    programs: dict[str, Path], demo_gpu: Path, monkeypatch: pytest.MonkeyPatch
+    programs: dict[str, Path], demo_gpu: Path, kernels: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many at a time, with pre-emptions and blocks that have to be given up."""
     use_program(monkeypatch, "opencl-fp32")
@@ -84,7 +90,7 @@ def test_answers_are_the_same_with_and_without(
         prompts.append(next_prompt(rng, prompts))
     with Engine(demo_gpu, max_batch=1) as engine:
         device = engine.executor.host.adapter.name  # type: ignore[union-attr]
-        size = ("--device", device, "--batch", "6", "--context", "256")
+        size = (*kernels, "--device", device, "--batch", "6", "--context", "256")
         memory = memory_for(range(20, 30), programs["edgellm-native"], demo_gpu, *size)
         command = (*size, "--memory", str(memory), "--ids", "--usage")
         command += ("--temperature", "0", "--max-tokens", str(LENGTH), "--ignore-end")
