@@ -27,16 +27,17 @@ PAGE_BYTES = 16384
 ANDROID_EXPORTS: dict[str, str] = {
     "libc.so": """
         __cxa_atexit __cxa_finalize __errno __libc_init abort access atoi atol calloc clock_gettime close
-        exit fclose fflush fgetc fopen fprintf fputc fputs fread free fseek fstat ftell fwrite getchar
-        getenv getpid gettimeofday gmtime_r ldexp localeconv localtime_r lseek lstat malloc memchr memcmp memcpy
-        memmove memset mkdir mmap munmap nanosleep open posix_memalign pread printf pthread_attr_destroy
-        pthread_attr_init pthread_cond_broadcast pthread_cond_destroy pthread_cond_init pthread_cond_signal
-        pthread_cond_timedwait pthread_cond_wait pthread_create pthread_detach pthread_getspecific
-        pthread_join pthread_key_create pthread_key_delete pthread_mutex_destroy pthread_mutex_init
-        pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_self pthread_setspecific putchar puts
-        qsort raise read realloc remove rename scanf snprintf sprintf sscanf stat strcasecmp strcat strchr
-        strcmp strcpy strdup strerror strlen strncmp strncpy strrchr strstr strtod strtof strtol strtoll
-        strtoul strtoull sysconf time unlink usleep vfprintf vsnprintf write
+        exit fclose fflush fgetc fopen fprintf fputc fputs fread free fseek fstat fsync ftell ftruncate
+        fwrite getchar getenv getpid gettimeofday gmtime_r ldexp localeconv localtime_r lseek lstat malloc
+        memchr memcmp memcpy memmove memset mkdir mmap munmap nanosleep open posix_memalign pread printf
+        pthread_attr_destroy pthread_attr_init pthread_cond_broadcast pthread_cond_destroy pthread_cond_init
+        pthread_cond_signal pthread_cond_timedwait pthread_cond_wait pthread_create pthread_detach
+        pthread_getspecific pthread_join pthread_key_create pthread_key_delete pthread_mutex_destroy
+        pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock pthread_once pthread_self
+        pthread_setspecific putchar puts qsort raise read realloc remove rename rmdir scanf sched_yield
+        snprintf sprintf sscanf stat strcasecmp strcat strchr strcmp strcpy strcspn strdup strerror strlen
+        strncasecmp strncmp strncpy strnlen strpbrk strrchr strspn strstr strtod strtof strtok_r strtol
+        strtoll strtoul strtoull sysconf time unlink usleep vfprintf vsnprintf write
     """,
     "libm.so": """
         acos asin atan atan2 ceil ceilf cos cosf exp exp2 expf fabs floor floorf fmax fmin fmod frexp log
