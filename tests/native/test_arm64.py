@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from edgellm.package.chat_format import compile_template
 from tests.native.programs import build_all, zig
+from tests.native.test_chat import render as texts_of
 from tests.native.test_engine import lines
 from tests.native.test_tokenizer import texts
 from tests.native.tokenizers_of_families import FAMILIES
+from tests.package.templates import KNOWN
+from tests.package.test_chat_format import conversations, template_of
 from tests.support import require
 
 QEMU = "qemu-aarch64-static"
@@ -41,6 +45,15 @@ def test_tokenizer(pair: tuple[list[str], list[str]], family: str, tmp_path: Pat
     given = b"".join(b"%d\n" % len(one.encode()) + one.encode() for one in texts(4)[:400])
     one, other = (output(where, "tokenize", str(file), given=given) for where in pair)
     assert one == other and one.count(b"\n") == 400
+
+
+def test_chat(pair: tuple[list[str], list[str]], tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    for family in ("qwen-3", "llama-3.2"):
+        file.write_bytes(compile_template(template_of(KNOWN[family]), "under test").encode())
+        given = conversations(KNOWN[family], 40, seed=2)
+        one, other = (texts_of([*where[:-1], f"{where[-1]}/chat"], file, given) for where in pair)
+        assert one == other and len(one) == 40
 
 
 def test_engine(pair: tuple[list[str], list[str]], demo_gpu: Path) -> None:

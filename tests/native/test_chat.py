@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,9 @@ from tests.package.test_chat_format import conversations, template_of
 NOW = datetime(2026, 2, 8, 23, 5, tzinfo=UTC)
 
 
-def render(program: Path, format: Path, given: list[list[Message]], now: datetime = NOW) -> list[str]:
+def render(
+    program: Path | list[str], format: Path, given: list[list[Message]], now: datetime = NOW
+) -> list[str]:
     """What the C program makes of conversations: the text, or "refused: ..."."""
     text = b""
     for messages in given:
@@ -27,7 +31,7 @@ def render(program: Path, format: Path, given: list[list[Message]], now: datetim
         for one in messages:
             content = one["content"].encode("utf-8", "surrogateescape")
             text += f"{one['role']} {len(content)}\n".encode() + content
-    command = [program, format, str(int(now.timestamp()))]
+    command = [*(program if isinstance(program, list) else [program]), format, str(int(now.timestamp()))]
     done = subprocess.run(command, input=text, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     lines = done.stdout.decode().splitlines()
@@ -77,28 +81,35 @@ def test_conversations_that_are_refused(programs: dict[str, Path], tmp_path: Pat
         assert told.startswith("refused: ") and message in told
 
 
+def only(block: object) -> Callable[[dict[str, Any]], object]:
+    """Put another block into a format."""
+    return lambda format: format | {"plain": {**format["plain"], "only": block}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda f: f | {"format": 2}, "format is not 1"),
         (lambda f: f | {"more": 1}, "unknown field more"),
         (lambda f: f | {"drop_system": "always"}, "drop_system"),
-        (lambda f: f | {"plain": {**f["plain"], "only": []}}, "no pieces"),
-        (lambda f: f | {"plain": {**f["plain"], "only": ["a"] * 65}}, "more than 64"),
-        (lambda f: f | {"plain": {**f["plain"], "only": ["a"]}}, "one place for its message"),
-        (lambda f: f | {"plain": {**f["plain"], "only": [3]}}, "neither a text nor an object"),
-        (lambda f: f | {"plain": {**f["plain"], "only": [{"put": "all"}]}}, "a piece is not"),
-        (lambda f: f | {"plain": {**f["plain"], "only": [{"put": "content", "left": "most"}]}}, "a piece is not"),
-        (lambda f: f | {"plain": {**f["plain"], "only": [{"put": "content", "after": ""}]}}, "a mark"),
-        (lambda f: f | {"plain": {**f["plain"], "only": [{"put": "content"}, {"put": "system"}]}}, "is none"),
+        (only([]), "no pieces"),
+        (only(["a"] * 65), "more than 64"),
+        (only(["a"]), "one place for its message"),
+        (only([3]), "neither a text nor an object"),
+        (only([{"put": "all"}]), "a piece is not"),
+        (only([{"put": "content", "left": "most"}]), "a piece is not"),
+        (only([{"put": "content", "after": ""}]), "a mark"),
+        (only([{"put": "content"}, {"put": "system"}]), "is none"),
         (lambda f: {"format": 1}, "no field plain"),
         (lambda f: [f], "it is no object"),
     ],
-)  # fmt: skip
-def test_files_that_are_refused(programs: dict[str, Path], change: object, message: str, tmp_path: Path) -> None:
+)
+def test_files_that_are_refused(
+    programs: dict[str, Path], change: Callable[[Any], object], message: str, tmp_path: Path
+) -> None:
     file = tmp_path / "chat.json"
     format = json.loads(compile_template(template_of(KNOWN["chatml"]), "under test").encode())
-    file.write_text(json.dumps(change(format)))  # type: ignore[operator]
+    file.write_text(json.dumps(change(format)))
     done = subprocess.run([programs["chat"], file, "0"], input=b"", capture_output=True, check=False)
     assert done.returncode == 1 and message in done.stderr.decode()
 
@@ -130,7 +141,14 @@ def test_the_demo_model(
         ask = ("--max-tokens", "60", "--user", "What is a bundle?")
         whole = run(program, bundle, *device, *common, *ask).stdout.removesuffix("\n")
         prompt = engine.encode_messages([{"role": "user", "content": "What is a bundle?"}])
-        for stop in (["weights"], ["target: q", "e", "zzz"], ["the fo", "folder"], ["a" * 60], ["\n"], [" is"]):
+        for stop in (
+            ["weights"],
+            ["target: q", "e", "zzz"],
+            ["the fo", "folder"],
+            ["a" * 60],
+            ["\n"],
+            [" is"],
+        ):
             options = [part for one in stop for part in ("--stop", one)]
             params = engine.params(temperature=0.0, max_tokens=60, stop=tuple(stop))
             [answer] = engine.submit_many([prompt], params)

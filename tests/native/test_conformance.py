@@ -82,7 +82,9 @@ def test_compiled_kernels_are_kept(program: Path, tmp_path: Path) -> None:
     assert run("reduce").returncode == 0
     others = [one for one in files() if one != path]
     other = others[0].read_bytes()[80:]
-    path.write_bytes(b"edgellm-kernel-1" + hashlib.sha256(path.name.encode() + other).hexdigest().encode() + other)
+    path.write_bytes(
+        b"edgellm-kernel-1" + hashlib.sha256(path.name.encode() + other).hexdigest().encode() + other
+    )
     assert run("scale").returncode == 1
     # A folder that cannot be written to, or is not there, costs time only.
     assert run("scale", tmp_path / "none").returncode == 0 and not (tmp_path / "none").exists()

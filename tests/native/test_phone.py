@@ -1,4 +1,4 @@
-"""phone.sh and the benchmark: against an adb whose phone is a folder here, with the Linux build of the program."""
+"""phone.sh and the benchmark, against an adb whose phone is a folder here, with the Linux build."""
 
 from __future__ import annotations
 
@@ -60,7 +60,18 @@ def phone(tmp_path: Path, programs: dict[str, Path]) -> Phone:
     return Phone(tmp_path, programs[PROGRAM_NAME])
 
 
-QUICK = ("--device", "recording", "--prompt-tokens", "8,40", "--batches", "1,3", "--max-tokens", "3", "--repeats", "1")
+QUICK = (
+    "--device",
+    "recording",
+    "--prompt-tokens",
+    "8,40",
+    "--batches",
+    "1,3",
+    "--max-tokens",
+    "3",
+    "--repeats",
+    "1",
+)
 
 
 def test_a_bundle_is_measured(phone: Phone, demo_gpu: Path) -> None:

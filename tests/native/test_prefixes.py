@@ -66,7 +66,17 @@ def test_as_many_tokens_are_found_again_as_in_python(
             expected.append((prompt, answer.result().token_ids, answer.cached_tokens))
             told.append([*prompt, *answer.result().token_ids])
         device = engine.executor.host.adapter.name  # type: ignore[union-attr]
-    command = (*kernels, "--device", device, "--temperature", "0", "--max-tokens", str(LENGTH), "--batch", "2")
+    command = (
+        *kernels,
+        "--device",
+        device,
+        "--temperature",
+        "0",
+        "--max-tokens",
+        str(LENGTH),
+        "--batch",
+        "2",
+    )
     command += ("--context", "256", "--ids", "--usage", "--in-turn", "--ignore-end")
     done = run(programs["edgellm-native"], demo_gpu, *command, given=lines([one for one, _, _ in expected]))
     assert ids_of(done) == [answer for _, answer, _ in expected]

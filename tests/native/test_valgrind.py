@@ -1,4 +1,4 @@
-"""Memcheck finds nothing in the C core: no access that is wrong, no value that was never set, no memory kept."""
+"""Memcheck finds nothing in the C core: no wrong access, no value that was never set, no memory kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from tests.conformance.test_hosts import adapter_for
 from tests.native.test_engine import lines
 from tests.support import require
 
-VALGRIND = ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=all",
-            "--errors-for-leak-kinds=all", "--num-callers=60")  # fmt: skip
+VALGRIND = (
+    *("valgrind", "-q", "--error-exitcode=9", "--num-callers=16", "--leak-check=full"),
+    *("--show-leak-kinds=all", "--errors-for-leak-kinds=all"),
+)
 SUPPRESSIONS = Path(__file__).with_name("valgrind.supp")
 
 
@@ -31,7 +33,7 @@ def watched(*command: str | Path, given: str = "") -> subprocess.CompletedProces
 
 
 def test_the_engine(programs: dict[str, Path], demo_gpu: Path, tmp_path: Path) -> None:
-    """On the recording device: sharing, pre-emption, sampling, stop texts, cancelling, conversations, refusals."""
+    """On the recording device: sharing, pre-emption, sampling, stops, cancelling, chats, refusals."""
     engine = programs["edgellm-native"]
     rng = random.Random(3)
     base = [rng.randrange(2000) for _ in range(120)]
@@ -39,11 +41,27 @@ def test_the_engine(programs: dict[str, Path], demo_gpu: Path, tmp_path: Path) -
     small = ("--device", "recording", "--context", "256", "--batch", "3", "--max-tokens", "10", "--seed", "4")
     done = watched(engine, demo_gpu, *small, "--ids", given=lines(prompts))
     assert done.returncode == 0 and len(done.stdout.splitlines()) == len(prompts)
-    more = ("--stop", "e", "--stop", "zzz", "--temperature", "0.9", "--top-k", "5", "--repetition-penalty", "1.2")
-    assert watched(engine, demo_gpu, *small, *more, "--cancel", "2", "--prompt", "An é 🙂\n text").returncode == 0
+    more = (
+        "--stop",
+        "e",
+        "--stop",
+        "zzz",
+        "--temperature",
+        "0.9",
+        "--top-k",
+        "5",
+        "--repetition-penalty",
+        "1.2",
+    )
+    assert (
+        watched(engine, demo_gpu, *small, *more, "--cancel", "2", "--prompt", "An é 🙂\n text").returncode
+        == 0
+    )
     chat = tmp_path / "chat.json"
     chat.write_bytes(compile_chat_format(demo_gpu).encode())
-    done = watched(engine, "chat", demo_gpu, *small, "--chat", chat, "--system", " Brief.", given="One?\nTwo?\n")
+    done = watched(
+        engine, "chat", demo_gpu, *small, "--chat", chat, "--system", " Brief.", given="One?\nTwo?\n"
+    )
     assert done.returncode == 0 and len(done.stdout.splitlines()) >= 2
     chat.write_bytes(b'{"format": 1, "plain": {"only": [{"put": "content"}]}}')
     assert watched(engine, demo_gpu, *small, "--chat", chat, given="1\n").returncode == 1
