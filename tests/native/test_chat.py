@@ -146,8 +146,6 @@ def test_the_demo_model(
             ["target: q", "e", "zzz"],
             ["the fo", "folder"],
             ["a" * 60],
-            ["\n"],
-            [" is"],
         ):
             options = [part for one in stop for part in ("--stop", one)]
             params = engine.params(temperature=0.0, max_tokens=60, stop=tuple(stop))
