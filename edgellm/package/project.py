@@ -1,0 +1,285 @@
+"""Writing an app's project: a directory that appears when it is whole, with a list of its files.
+
+`edgellm-app.json` names every other file with its size and SHA-256. The same bundle and options give the same
+bytes; a project that has been changed since is not overwritten without being asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgellm import __version__
+from edgellm.bundle.bundle import Bundle
+from edgellm.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, RelativePath
+from edgellm.bundle.paths import plain_file
+from edgellm.bundle.place import create_temporary, exchange, new_name, remove_tree, sync_directory
+from edgellm.bundle.verify import check_file
+from edgellm.errors import EdgeLLMError
+from edgellm.package.app import App
+from edgellm.units import bytes_text
+
+PROJECT_NAME = "edgellm-app.json"
+FORMAT_VERSION = 1
+_CHUNK_BYTES = 1 << 20
+
+Report = Callable[[str, int, int], None]
+
+
+class ProjectFile(msgspec.Struct, frozen=True):
+    """One file. Its path may have parts that begin with a dot, which a bundle's may not."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True):
+    """`edgellm-app.json`. Nothing in it depends on the time, place or machine."""
+
+    format: int
+    edgellm: str
+    system: Literal["android", "ios"]
+    id: str
+    name: str
+    version: str
+    model: str
+    """Where the weights came from, as the bundle says."""
+    bundle: RelativePath | None
+    """Folder of the bundle in the project; None if it travels separately."""
+    files: tuple[ProjectFile, ...]
+
+
+def write_project(
+    out: str | os.PathLike[str],
+    app: App,
+    bundle: Bundle,
+    texts: Mapping[str, bytes],
+    *,
+    system: Literal["android", "ios"],
+    bundle_folder: str | None,
+    made: Collection[str],
+    programs: Collection[str] = (),
+    force: bool = False,
+    on_progress: Report | None = None,
+) -> tuple[Path, Project, bool]:
+    """Write a project to `out`.
+
+    Args:
+        texts: its files by path. programs: those of them that can be executed.
+        bundle_folder: where in it the bundle is copied; None: nowhere.
+        made: names of what other tools put into a project and make again (build folders); `force` loses them.
+        force: replace another project, or one that has been changed.
+        on_progress: called with ("copy", bytes written, bytes in all).
+
+    Returns:
+        Where it is, what its list says, and whether this very project stood there already.
+
+    Raises:
+        EdgeLLMError: something else is at `out`, or it cannot be written. BundleError: the bundle is damaged.
+    """
+    place = Path(out).expanduser().resolve()
+    _check_place(place, bundle.path)
+    copied = {} if bundle_folder is None else _bundle_files(bundle, bundle_folder)
+    files = [ProjectFile(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in texts.items()]
+    files += [ProjectFile(path, entry.bytes, entry.sha256) for path, entry in copied.items()]
+    project = Project(
+        format=FORMAT_VERSION,
+        edgellm=__version__,
+        system=system,
+        id=app.id,
+        name=app.name,
+        version=str(app.version),
+        model=bundle.manifest.source.name,
+        bundle=bundle_folder,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+    )
+    text = msgspec.json.format(msgspec.json.encode(project), indent=1) + b"\n"
+    if _stands(place, project, text, made):
+        return place, project, True
+    _check_free(place, system, made, force=force)
+    _write(place, bundle, {**texts, PROJECT_NAME: text}, copied, programs, on_progress)
+    return place, project, False
+
+
+def read_project(path: Path) -> Project | None:
+    """The list of the project at `path`; None if that is no project of this format."""
+    status = plain_file(path, PROJECT_NAME)
+    if isinstance(status, str) or status.st_size > MAX_MANIFEST_BYTES:
+        return None
+    try:
+        project = msgspec.json.decode((path / PROJECT_NAME).read_bytes(), type=Project)
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return None
+    return project if project.format == FORMAT_VERSION else None
+
+
+def changed_files(path: Path, project: Project) -> list[str]:
+    """Paths of the project's files that are missing or have other contents."""
+    return [
+        file.path
+        for file in project.files
+        if check_file(path, FileEntry(file.path, file.bytes, file.sha256)) is not None
+    ]
+
+
+def foreign_files(path: Path, project: Project, made: Collection[str]) -> list[str]:
+    """Paths of files and links at `path` that the project does not list, without those in `made`, sorted."""
+    listed = {PROJECT_NAME, *(file.path for file in project.files)}
+    found = []
+    for parent, folders, names in os.walk(path):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        folders[:] = [
+            name for name in folders if not _is_made(name, made) or _holds(parent, name, path, listed)
+        ]
+        found += [(Path(parent) / name).relative_to(path).as_posix() for name in (*names, *links)]
+    return sorted(
+        name for name in found if name not in listed and not _is_made(name.rpartition("/")[2], made)
+    )
+
+
+def _holds(parent: str, name: str, path: Path, listed: Iterable[str]) -> bool:
+    """Whether a folder holds files of the project."""
+    folder = (Path(parent) / name).relative_to(path).as_posix() + "/"
+    return any(one.startswith(folder) for one in listed)
+
+
+def _is_made(name: str, made: Collection[str]) -> bool:
+    return name in made or any(one.startswith("*") and name.endswith(one[1:]) for one in made)
+
+
+def _bundle_files(bundle: Bundle, folder: str) -> dict[str, FileEntry]:
+    manifest = (bundle.path / MANIFEST_NAME).read_bytes()
+    own = FileEntry(MANIFEST_NAME, len(manifest), hashlib.sha256(manifest).hexdigest())
+    return {f"{folder}/{entry.path}": entry for entry in (own, *bundle.manifest.files)}
+
+
+def _check_place(place: Path, bundle: Path) -> None:
+    if not place.name:
+        raise EdgeLLMError(f"--out {place} is the root directory; name a new directory")
+    if Path.cwd().is_relative_to(place) or bundle.is_relative_to(place):
+        raise EdgeLLMError(
+            f"--out {place} is, or contains, the current directory or the bundle; name a new directory"
+        )
+    if place.is_relative_to(bundle):
+        raise EdgeLLMError(f"--out {place} lies in the bundle; name a directory elsewhere")
+
+
+def _stands(place: Path, project: Project, text: bytes, made: Collection[str]) -> bool:
+    """Whether this very project is at `place`; what other tools made there does not count."""
+    if not isinstance(status := plain_file(place, PROJECT_NAME), os.stat_result):
+        return False
+    if status.st_size != len(text) or (place / PROJECT_NAME).read_bytes() != text:
+        return False
+    return not changed_files(place, project) and not foreign_files(place, project, made)
+
+
+def _check_free(place: Path, system: str, made: Collection[str], *, force: bool) -> None:
+    """Whether `place` is free: nothing is there, or with `force` a project and nothing else."""
+    if not place.exists():
+        return
+    if not place.is_dir():
+        raise EdgeLLMError(f"{place} exists and is a file; choose another --out")
+    if not any(place.iterdir()):
+        return
+    project = read_project(place)
+    if project is None or project.system != system:
+        raise EdgeLLMError(f"{place} exists and is not such a project of edgellm; choose another --out")
+    if foreign := foreign_files(place, project, made):
+        raise EdgeLLMError(
+            f"{place} holds files that edgellm did not write ({foreign[0]}), so it is not replaced; move "
+            "them away or choose another --out"
+        )
+    if force:
+        return
+    if changed := changed_files(place, project):
+        raise EdgeLLMError(
+            f"{place} holds a project that has been changed ({changed[0]}); --force writes it anew and loses "
+            "the changes, or choose another --out"
+        )
+    raise EdgeLLMError(f"{place} holds another project; --force replaces it, or choose another --out")
+
+
+def _write(
+    place: Path,
+    bundle: Bundle,
+    texts: Mapping[str, bytes],
+    copied: Mapping[str, FileEntry],
+    programs: Collection[str],
+    on_progress: Report | None,
+) -> None:
+    done = sum(len(data) for data in texts.values())
+    total = done + sum(entry.bytes for entry in copied.values())
+    temporary = new_name(place)
+    lock: int | None = None
+    parents = [folder for folder in place.parents if not folder.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(place.parent).free) < total:
+            raise EdgeLLMError(
+                f"the project takes {bytes_text(total)} and the disk of {place.parent} has "
+                f"{bytes_text(free)} free: free some space or choose another --out"
+            )
+        lock = create_temporary(place, temporary)
+        for path, data in texts.items():
+            _put(temporary / path, data, executable=path in programs)
+        for path, entry in copied.items():
+            _copy(bundle.path / entry.path, entry, temporary / path)
+            done += entry.bytes
+            if on_progress:
+                on_progress("copy", done, total)
+        sync_directory(temporary)
+        _install(temporary, place)
+    except OSError as error:
+        where = error.filename or place
+        raise EdgeLLMError(f"cannot write {where}: {error.strerror}; choose another --out") from None
+    finally:
+        remove_tree(temporary)
+        if lock is not None:
+            os.close(lock)
+        with contextlib.suppress(OSError):  # in use now
+            for folder in parents:
+                folder.rmdir()
+
+
+def _put(file: Path, data: bytes, *, executable: bool) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if executable:
+        file.chmod(file.stat().st_mode | 0o111)
+
+
+def _copy(source: Path, entry: FileEntry, to: Path) -> None:
+    """Copy one file of the bundle, comparing what is copied with the manifest's hash."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with source.open("rb") as stream, to.open("xb") as copy:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            copy.write(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if digest.hexdigest() != entry.sha256:
+        raise EdgeLLMError(f"{source} is damaged (its SHA-256 is another one); build the bundle again")
+
+
+def _install(temporary: Path, place: Path) -> None:
+    if place.exists() and any(place.iterdir()):
+        if not exchange(temporary, place):
+            old = new_name(place, "replaced")
+            place.rename(old)
+            temporary.rename(place)
+            remove_tree(old)
+    else:
+        temporary.rename(place)
+    sync_directory(place.parent)
