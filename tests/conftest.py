@@ -62,3 +62,11 @@ def demo_gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require(module="tvm", reason="it compiles the programs: pip install 'edgellm[tvm]'")
     out = tmp_path_factory.mktemp("bundles") / "demo-gpu"
     return edgellm.build("demo", target="intel-gpu", quant="int4", out=out).path
+
+
+@pytest.fixture(scope="session")
+def demo_adreno(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model for Adreno GPUs in phones."""
+    require(module="tvm", reason="it compiles the programs: pip install 'edgellm[tvm]'")
+    out = tmp_path_factory.mktemp("bundles") / "demo-adreno"
+    return edgellm.build("demo", target="adreno", out=out).path

@@ -15,6 +15,8 @@ enum { MAX_PLATFORMS = 16, MAX_DEVICES = 64, MAX_SCALARS = 16 };
 static const char *const LIBRARIES[] = {
     "libOpenCL.so",
     "libOpenCL.so.1",
+    "libOpenCL-pixel.so",
+    "libOpenCL-car.so",
     "/vendor/lib64/libOpenCL.so",
     "/system/vendor/lib64/libOpenCL.so",
     "/vendor/lib64/egl/libGLES_mali.so",
@@ -306,6 +308,23 @@ static void close_device(struct ell_device *device)
     free(self);
 }
 
+/* The functions' finder in drivers whose library does not export them: those of Google's phones. It works once
+ * OpenCL has been enabled. NULL: there is none. */
+typedef void *find_function(const char *name);
+
+static find_function *own_finder(void *library)
+{
+    void *enable = dlsym(library, "enableOpenCL"), *find = dlsym(library, "loadOpenCLPointer");
+    if (enable == NULL || find == NULL)
+        return NULL;
+    void (*call)(void);
+    find_function *finder;
+    memcpy(&call, &enable, sizeof call);
+    memcpy(&finder, &find, sizeof finder);
+    call();
+    return finder;
+}
+
 static bool load_library(struct opencl *self, struct ell_error *error)
 {
     for (size_t i = 0; i < ELL_COUNT(LIBRARIES) && self->library == NULL; i++)
@@ -313,9 +332,12 @@ static bool load_library(struct opencl *self, struct ell_error *error)
     if (self->library == NULL)
         return ell_fail(error, "this device has no OpenCL: its library libOpenCL.so is not there, or (Android) not "
                                "declared by the app with uses-native-library");
+    find_function *finder = own_finder(self->library);
     void *found;
 #define LOOK_UP(result, name, parameters)                                                                         \
     found = dlsym(self->library, "cl" #name);                                                                     \
+    if (found == NULL && finder != NULL)                                                                          \
+        found = finder("cl" #name);                                                                               \
     if (found == NULL)                                                                                            \
         return ell_fail(error, "this device's OpenCL has no cl" #name "; version 1.2 is needed");                 \
     memcpy(&self->cl.name, &found, sizeof found);
