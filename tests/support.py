@@ -33,14 +33,14 @@ def require(*, module: str | None = None, program: str | None = None, reason: st
     pytest.skip(message)
 
 
-def npm_packages() -> None:
-    """Bring what `webgpu/package-lock.json` names into node_modules, once, whichever test is first.
+def npm_packages(folder: Path = WEBGPU) -> None:
+    """Bring what a folder's `package-lock.json` names into node_modules, once, whichever test is first.
 
     Test files run at the same time: one installs, the others wait.
     """
-    require(program="npm", reason="it builds what runs in browsers: install Node 20.19 or newer")
-    done = WEBGPU / "node_modules/.package-lock.json"
-    lock = WEBGPU / ".npm-ci.lock"
+    require(program="npm", reason="it brings packages for tests: install Node 20.19 or newer")
+    done = folder / "node_modules/.package-lock.json"
+    lock = folder / ".npm-ci.lock"
     deadline = time.monotonic() + _NPM_PATIENCE_S
     while True:
         try:
@@ -51,10 +51,10 @@ def npm_packages() -> None:
                 lock.unlink(missing_ok=True)  # whoever held it has died
             time.sleep(0.2)
     try:
-        if done.exists() and done.stat().st_mtime >= (WEBGPU / "package-lock.json").stat().st_mtime:
+        if done.exists() and done.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
             return
         installed = subprocess.run(
-            ["npm", "ci", "--no-audit", "--no-fund"], cwd=WEBGPU, capture_output=True, text=True,
+            ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True,
             timeout=_NPM_PATIENCE_S, check=False,
         )  # fmt: skip
         if installed.returncode:

@@ -16,6 +16,8 @@ from tests.support import npm_packages
 REPOSITORY = Path(__file__).parent.parent
 _WHERE_IS_THE_PAGE = "from edgellm.package.page import built_page; print(built_page() / 'index.html')"
 
+_HOW_MANY_SOURCES = "from edgellm.package.android import shipped_sources; print(len(shipped_sources()))"
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,12 +44,21 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
         "edgellm/data/models/demo/model.safetensors",
         "edgellm/data/native/include/edgellm.h",
         "edgellm/data/native/src/api.c",
+        "edgellm/data/android/settings.gradle.kts",
+        "edgellm/data/android/.gitignore",
+        "edgellm/data/LICENSE",
         "edgellm/server/static/index.html",
     ):
         assert needed in names
     if shutil.which("npm"):
         assert {"edgellm/data/page/index.html", "edgellm/data/page/sw.js"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    command = ["git", "-C", str(REPOSITORY), "ls-files", "android"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    shipped = {
+        name.removeprefix("edgellm/data/") for name in names if name.startswith("edgellm/data/android/")
+    }
+    assert not listed or shipped == set(listed)
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
 
 
@@ -75,5 +86,6 @@ def test_the_wheel_builds_and_answers_outside_the_repository(wheel: Path, tmp_pa
     assert "x86-64" in run("-m", "edgellm", "targets", "--json")
     assert "folder" in run("-m", "edgellm", "generate", "bundle", "--prompt", "What is a bundle?")
     assert run("-m", "edgellm", "verify", "bundle", "--json").startswith('{"ok": true')
+    assert int(run("-c", _HOW_MANY_SOURCES)) > 100
     if shutil.which("npm"):
         assert "data/page/index.html" in run("-c", _WHERE_IS_THE_PAGE).replace(os.sep, "/")
