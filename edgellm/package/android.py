@@ -25,7 +25,8 @@ from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.package import app as apps
 from edgellm.package.app import App
 from edgellm.package.chat_format import compile_chat_format
-from edgellm.package.project import Project, Report, write_project
+from edgellm.package.folder import Report
+from edgellm.package.project import Project, write_project
 from edgellm.resources import data_dir
 from edgellm.units import bytes_text
 

@@ -6,11 +6,9 @@ bytes; a project that has been changed since is not overwritten without being as
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -20,17 +18,13 @@ from edgellm import __version__
 from edgellm.bundle.bundle import Bundle
 from edgellm.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, RelativePath
 from edgellm.bundle.paths import plain_file
-from edgellm.bundle.place import create_temporary, exchange, new_name, remove_tree, sync_directory
 from edgellm.bundle.verify import check_file
 from edgellm.errors import EdgeLLMError
 from edgellm.package.app import App
-from edgellm.units import bytes_text
+from edgellm.package.folder import Report, check_place, write_folder
 
 PROJECT_NAME = "edgellm-app.json"
 FORMAT_VERSION = 1
-_CHUNK_BYTES = 1 << 20
-
-Report = Callable[[str, int, int], None]
 
 
 class ProjectFile(msgspec.Struct, frozen=True):
@@ -86,7 +80,7 @@ def write_project(
         EdgeLLMError: something else is at `out`, or it cannot be written. BundleError: the bundle is damaged.
     """
     place = Path(out).expanduser().resolve()
-    _check_place(place, bundle.path)
+    check_place(place, bundle.path)
     copied = {} if bundle_folder is None else _bundle_files(bundle, bundle_folder)
     files = [ProjectFile(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in texts.items()]
     files += [ProjectFile(path, entry.bytes, entry.sha256) for path, entry in copied.items()]
@@ -105,7 +99,8 @@ def write_project(
     if _stands(place, project, text, made):
         return place, project, True
     _check_free(place, system, made, force=force)
-    _write(place, bundle, {**texts, PROJECT_NAME: text}, copied, programs, on_progress)
+    texts = {**texts, PROJECT_NAME: text}
+    write_folder(place, "the project", bundle, texts, copied, programs=programs, on_progress=on_progress)
     return place, project, False
 
 
@@ -161,17 +156,6 @@ def _bundle_files(bundle: Bundle, folder: str) -> dict[str, FileEntry]:
     return {f"{folder}/{entry.path}": entry for entry in (own, *bundle.manifest.files)}
 
 
-def _check_place(place: Path, bundle: Path) -> None:
-    if not place.name:
-        raise EdgeLLMError(f"--out {place} is the root directory; name a new directory")
-    if Path.cwd().is_relative_to(place) or bundle.is_relative_to(place):
-        raise EdgeLLMError(
-            f"--out {place} is, or contains, the current directory or the bundle; name a new directory"
-        )
-    if place.is_relative_to(bundle):
-        raise EdgeLLMError(f"--out {place} lies in the bundle; name a directory elsewhere")
-
-
 def _stands(place: Path, project: Project, text: bytes, made: Collection[str]) -> bool:
     """Whether this very project is at `place`; what other tools made there does not count."""
     if not isinstance(status := plain_file(place, PROJECT_NAME), os.stat_result):
@@ -205,81 +189,3 @@ def _check_free(place: Path, system: str, made: Collection[str], *, force: bool)
             "the changes, or choose another --out"
         )
     raise EdgeLLMError(f"{place} holds another project; --force replaces it, or choose another --out")
-
-
-def _write(
-    place: Path,
-    bundle: Bundle,
-    texts: Mapping[str, bytes],
-    copied: Mapping[str, FileEntry],
-    programs: Collection[str],
-    on_progress: Report | None,
-) -> None:
-    done = sum(len(data) for data in texts.values())
-    total = done + sum(entry.bytes for entry in copied.values())
-    temporary = new_name(place)
-    lock: int | None = None
-    parents = [folder for folder in place.parents if not folder.exists()]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if (free := shutil.disk_usage(place.parent).free) < total:
-            raise EdgeLLMError(
-                f"the project takes {bytes_text(total)} and the disk of {place.parent} has "
-                f"{bytes_text(free)} free: free some space or choose another --out"
-            )
-        lock = create_temporary(place, temporary)
-        for path, data in texts.items():
-            _put(temporary / path, data, executable=path in programs)
-        for path, entry in copied.items():
-            _copy(bundle.path / entry.path, entry, temporary / path)
-            done += entry.bytes
-            if on_progress:
-                on_progress("copy", done, total)
-        sync_directory(temporary)
-        _install(temporary, place)
-    except OSError as error:
-        where = error.filename or place
-        raise EdgeLLMError(f"cannot write {where}: {error.strerror}; choose another --out") from None
-    finally:
-        remove_tree(temporary)
-        if lock is not None:
-            os.close(lock)
-        with contextlib.suppress(OSError):  # in use now
-            for folder in parents:
-                folder.rmdir()
-
-
-def _put(file: Path, data: bytes, *, executable: bool) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if executable:
-        file.chmod(file.stat().st_mode | 0o111)
-
-
-def _copy(source: Path, entry: FileEntry, to: Path) -> None:
-    """Copy one file of the bundle, comparing what is copied with the manifest's hash."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with source.open("rb") as stream, to.open("xb") as copy:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            copy.write(chunk)
-        copy.flush()
-        os.fsync(copy.fileno())
-    if digest.hexdigest() != entry.sha256:
-        raise EdgeLLMError(f"{source} is damaged (its SHA-256 is another one); build the bundle again")
-
-
-def _install(temporary: Path, place: Path) -> None:
-    if place.exists() and any(place.iterdir()):
-        if not exchange(temporary, place):
-            old = new_name(place, "replaced")
-            place.rename(old)
-            temporary.rename(place)
-            remove_tree(old)
-    else:
-        temporary.rename(place)
-    sync_directory(place.parent)

@@ -9,12 +9,9 @@ The same bundle and options give the same bytes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import html
 import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +21,8 @@ from edgellm import __version__
 from edgellm.bundle.bundle import Bundle
 from edgellm.bundle.manifest import MANIFEST_NAME, FileEntry
 from edgellm.bundle.paths import plain_file
-from edgellm.bundle.place import create_temporary, exchange, new_name, remove_tree, sync_directory
 from edgellm.errors import EdgeLLMError, UnsupportedError, UsageError
+from edgellm.package.folder import Report, check_place, write_folder
 from edgellm.package.page import built_page
 from edgellm.package.site import (
     FORMAT_VERSION,
@@ -37,13 +34,11 @@ from edgellm.package.site import (
     read_site,
     verify_site,
 )
-from edgellm.units import bytes_text
 
 MODEL_FOLDER = "model"
 WORKER = "sw.js"
 PROGRAMS = ("wgsl-fp16", "wgsl-fp32")
 _MAX_TEXT = 120
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def package_web(
     name: str | None = None,
     title: str | None = None,
     force: bool = False,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Report | None = None,
 ) -> WebSite:
     """Write the static site of a bundle to `out`; it appears there when it is whole.
 
@@ -92,11 +87,12 @@ def package_web(
     page = _page_files(built_page(), opened, name, title)
     site, texts = _describe(opened, page, name, title)
     place = Path(out).expanduser().resolve()
-    _check_place(place, opened.path)
+    check_place(place, opened.path)
     if _stands(place, texts[SITE_NAME], site):
         return WebSite(place, site, unchanged=True)
     _check_free(place, force=force)
-    _write(place, opened, site, texts, on_progress or (lambda stage, done, total: None))
+    copied = {f"{MODEL_FOLDER}/{entry.path}": entry for entry in opened.manifest.files}
+    write_folder(place, "the site", opened, texts, copied, on_progress=on_progress)
     return WebSite(place, site, unchanged=False)
 
 
@@ -181,17 +177,6 @@ def _entry(path: str, data: bytes) -> FileEntry:
     return FileEntry(path, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _check_place(place: Path, bundle: Path) -> None:
-    if not place.name:
-        raise EdgeLLMError(f"--out {place} is the root directory; name a new directory")
-    if Path.cwd().is_relative_to(place) or bundle.is_relative_to(place):
-        raise EdgeLLMError(
-            f"--out {place} is, or contains, the current directory or the bundle; name a new directory"
-        )
-    if place.is_relative_to(bundle):
-        raise EdgeLLMError(f"--out {place} lies in the bundle; name a directory elsewhere")
-
-
 def _stands(place: Path, text: bytes, site: Site) -> bool:
     """Whether this very site is at `place`."""
     if not isinstance(status := plain_file(place, SITE_NAME), os.stat_result):
@@ -219,79 +204,3 @@ def _check_free(place: Path, *, force: bool) -> None:
             f"{place} holds files that are not the site's ({foreign[0]}), so --force does not replace it; "
             "move them away or choose another --out"
         )
-
-
-def _write(
-    place: Path,
-    bundle: Bundle,
-    site: Site,
-    texts: dict[str, bytes],
-    report: Callable[[str, int, int], None],
-) -> None:
-    total = sum(entry.bytes for entry in site.files)
-    temporary = new_name(place)
-    lock: int | None = None
-    parents = [folder for folder in place.parents if not folder.exists()]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if (free := shutil.disk_usage(place.parent).free) < total:
-            raise EdgeLLMError(
-                f"the site takes {bytes_text(total)} and the disk of {place.parent} has {bytes_text(free)} "
-                "free: free some space or choose another --out"
-            )
-        lock = create_temporary(place, temporary)
-        for path, data in texts.items():
-            _put(temporary / path, data)
-        done = sum(len(data) for data in texts.values())
-        for entry in bundle.manifest.files:
-            _copy(bundle, entry, temporary / MODEL_FOLDER / entry.path)
-            done += entry.bytes
-            report("copy", min(done, total), total)
-        sync_directory(temporary)
-        _install(temporary, place)
-    except OSError as error:
-        where = error.filename or place
-        raise EdgeLLMError(f"cannot write {where}: {error.strerror}; choose another --out") from None
-    finally:
-        remove_tree(temporary)
-        if lock is not None:
-            os.close(lock)
-        with contextlib.suppress(OSError):  # in use now
-            for folder in parents:
-                folder.rmdir()
-
-
-def _put(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _copy(bundle: Bundle, entry: FileEntry, to: Path) -> None:
-    """Copy one file of the bundle, comparing what is copied with the manifest's hash."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with bundle.file(entry.path).open("rb") as source, to.open("xb") as stream:
-        while chunk := source.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            stream.write(chunk)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if digest.hexdigest() != entry.sha256:
-        raise EdgeLLMError(
-            f"{bundle.file(entry.path)} is damaged (its SHA-256 is another one); build the bundle again"
-        )
-
-
-def _install(temporary: Path, place: Path) -> None:
-    if place.exists() and any(place.iterdir()):
-        if not exchange(temporary, place):
-            old = new_name(place, "replaced")
-            place.rename(old)
-            temporary.rename(place)
-            remove_tree(old)
-    else:
-        temporary.rename(place)
-    sync_directory(place.parent)
