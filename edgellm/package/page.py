@@ -16,6 +16,8 @@ from edgellm.resources import cache_dir, data_dir
 ENTRY = "index.html"
 _SOURCES = ("src", "page")
 _SETTINGS = ("package.json", "package-lock.json", "tsconfig.json", "vite.page.config.ts")
+# The colours, which the server's page has too (page/src/page.css imports them).
+_THEME = Path("edgellm/server/static/theme.css")
 _PATIENCE_S = 300
 
 
@@ -78,13 +80,14 @@ def _key(sources: Path) -> str:
     digest = hashlib.sha256()
     for file in _files(sources):
         data = file.read_bytes()
-        digest.update(f"{file.relative_to(sources).as_posix()}\0{len(data)}\0".encode())
+        digest.update(f"{file.relative_to(sources.parent).as_posix()}\0{len(data)}\0".encode())
         digest.update(data)
     return digest.hexdigest()[:32]
 
 
 def _files(sources: Path) -> Iterator[Path]:
     yield from (sources / name for name in _SETTINGS)
+    yield sources.parent / _THEME
     for folder in _SOURCES:
         for parent, folders, names in os.walk(sources / folder):
             folders.sort()

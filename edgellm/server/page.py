@@ -1,4 +1,4 @@
-"""The chat page at `/`: three files, held in memory, under a strict Content-Security-Policy."""
+"""The chat page at `/`: its files, held in memory, under a strict Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _STATIC = Path(__file__).with_name("static")
 # path -> (file, media type); nothing else under static/ is ever read.
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
+    "/static/theme.css": ("theme.css", "text/css; charset=utf-8"),
     "/static/chat.css": ("chat.css", "text/css; charset=utf-8"),
     "/static/chat.js": ("chat.js", "text/javascript; charset=utf-8"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),

@@ -197,6 +197,9 @@ def test_what_building_the_page_needs_is_named(
     sources = tmp_path / "webgpu"
     ignored = shutil.ignore_patterns("node_modules", "dist*", ".cache", "test-results")
     shutil.copytree(WEBGPU, sources, ignore=ignored)
+    theme = tmp_path / page._THEME
+    theme.parent.mkdir(parents=True)
+    shutil.copy(WEBGPU.parent / page._THEME, theme)
     monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(page, "data_dir", lambda name: tmp_path / name)
     if hide == "npm":
