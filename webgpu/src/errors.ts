@@ -28,6 +28,8 @@ export type ErrorCode =
   | "queue_full"
   /** The caller's signal ended it. */
   | "aborted"
+  /** The worker did not answer any more and was ended: a template or tokenizer that finds no end. */
+  | "unresponsive"
   /** The engine has been closed. */
   | "closed"
   /** A mistake in this library. */

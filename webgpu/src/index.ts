@@ -1,6 +1,8 @@
 /** edgellm in browsers: `createEngine({ bundle })` opens a bundle on WebGPU, in a worker of its own. */
 
-import type { Arithmetic, Progress } from "./bundle/open.ts";
+import type { Arithmetic } from "./bundle/open.ts";
+import type { Profile } from "./bundle/profile.ts";
+import type { Progress } from "./bundle/progress.ts";
 import { ChatCompletions, Completions } from "./chat.ts";
 import type { EngineInfo, EngineStats } from "./engine/engine.ts";
 import { EdgeLLMError } from "./errors.ts";
@@ -23,6 +25,11 @@ export interface EngineOptions {
   readonly store?: boolean;
   /** Which of the bundle's programs to run. Default: the best that the device can. */
   readonly arithmetic?: Arithmetic;
+  /**
+   * `"phone"`: small buffers, and unless other options say so short steps, one request at a time, and a context of
+   * 2,048 tokens. `"full"`: all that the device has. Default: as the device looks.
+   */
+  readonly profile?: Profile;
   /** Smaller limits to keep to, to see how the bundle does on a smaller device. */
   readonly limits?: Partial<Limits>;
   readonly onProgress?: (progress: Progress) => void;
@@ -69,8 +76,7 @@ export class BrowserEngine {
  * @throws {EdgeLLMError} its `code` says what went wrong, its message what to do.
  */
 export async function createEngine(options: EngineOptions): Promise<BrowserEngine> {
-  const { bundle, context, maxBatch, stepTokens, store, arithmetic, limits, onProgress, onLost, signal } =
-    options;
+  const { bundle, onProgress, onLost, signal } = options;
   let url: string;
   try {
     url = new URL(bundle, document.baseURI).href;
@@ -79,11 +85,14 @@ export async function createEngine(options: EngineOptions): Promise<BrowserEngin
   }
   const worker =
     options.worker ?? new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
-  const open = { context, maxBatch, stepTokens, store, arithmetic, limits };
+  const { context, maxBatch, stepTokens, store, arithmetic, profile, limits } = options;
+  const open = { context, maxBatch, stepTokens, store, arithmetic, profile, limits };
   return new BrowserEngine(await WorkerClient.open({ url, open, worker, onProgress, onLost, signal }));
 }
 
-export type { Arithmetic, Progress } from "./bundle/open.ts";
+export type { Arithmetic } from "./bundle/open.ts";
+export type { Profile } from "./bundle/profile.ts";
+export type { Progress } from "./bundle/progress.ts";
 export type {
   ChatCompletion,
   ChatCompletionChunk,

@@ -1,5 +1,6 @@
 /** What the browser keeps of the page: the conversation and the settings, in this origin's localStorage. */
 
+import type { Profile } from "../../src/index.ts";
 import { meta } from "./dom.ts";
 
 export interface Message {
@@ -14,8 +15,10 @@ export interface Settings {
   system: string;
   /** Null: the model's default. */
   temperature: number | null;
-  /** Null: as much as the bundle has. */
+  /** Null: as the profile has it. */
   context: number | null;
+  /** Null: as the device looks. */
+  profile: Profile | null;
   theme: "auto" | "light" | "dark";
 }
 
@@ -23,13 +26,14 @@ export interface Settings {
 const STORE = `edgellm.page:${new URL(meta("bundle"), document.baseURI).pathname}`;
 
 export function load(): { messages: Message[]; settings: Settings } {
-  const settings: Settings = { system: "", temperature: null, context: null, theme: "auto" };
+  const settings: Settings = { system: "", temperature: null, context: null, profile: null, theme: "auto" };
   try {
     const stored = JSON.parse(localStorage.getItem(STORE) ?? "{}");
-    const { system, temperature, context, theme } = stored.settings ?? {};
+    const { system, temperature, context, profile, theme } = stored.settings ?? {};
     if (typeof system === "string") settings.system = system;
     if (typeof temperature === "number") settings.temperature = temperature;
     if (Number.isInteger(context) && context > 0) settings.context = context;
+    if (profile === "phone" || profile === "full") settings.profile = profile;
     if (theme === "light" || theme === "dark") settings.theme = theme;
     return { settings, messages: (stored.messages ?? []).filter(isMessage).map(plain) };
   } catch {

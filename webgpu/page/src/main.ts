@@ -19,14 +19,12 @@ let editing: number | null = null;
 
 const keep = (): void => save(messages, settings);
 const session: Session = new Session(
+  settings,
   () => {
     conversation.show();
     refresh();
   },
-  (context) => {
-    settings.context = context;
-    keep();
-  },
+  keep,
 );
 const conversation: Conversation = new Conversation(messages, {
   engine: () => session.engine,
@@ -130,15 +128,15 @@ wireSettings({
   info: () => session.engine?.info ?? null,
   onDone: (reload) => {
     keep();
-    if (reload && session.engine) void session.open(settings.context);
+    if (reload) void session.reopen();
     prompt.focus();
   },
-  onRemove: () => void session.remove(settings.context),
+  onRemove: () => void session.remove(),
 });
 
 conversation.show();
 toEnd();
 refresh();
-void session.begin(settings.context);
+void session.begin();
 // A browser that refuses has the page for as long as there is a network.
 navigator.serviceWorker?.register("./sw.js").catch(() => undefined);

@@ -58,11 +58,13 @@ export function headline(error: EdgeLLMError): string {
     case "no_webgpu":
       return "This browser cannot run the model";
     case "unsupported_device":
-      return "This device is too small for the model as it is";
+      return "This device cannot run the model as it is";
     case "out_of_memory":
       return "The device has no memory left";
     case "device_lost":
       return "The graphics device stopped";
+    case "unresponsive":
+      return "The model’s worker was ended";
     case "quota":
       return "The browser has too little room";
     case "network":

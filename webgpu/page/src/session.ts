@@ -4,7 +4,9 @@ import {
   type BrowserEngine,
   createEngine,
   EdgeLLMError,
+  type EngineInfo,
   listBundles,
+  type Profile,
   removeBundle,
 } from "../../src/index.ts";
 import { bytesText } from "../../src/units.ts";
@@ -21,72 +23,91 @@ const BROWSERS =
 const bundle = new URL(meta("bundle"), document.baseURI).href;
 export const fullContext = Number(meta("context")) || LEAST_CONTEXT;
 const bytes = Number(meta("bytes"));
+const OK: Choice = { label: "OK", act: hidePanel };
 const name = byId("model").textContent ?? "the model";
 const LOADED = `edgellm.loaded:${new URL(bundle).pathname}`;
 
+/** What the reader chose for opening; null: as the device looks. */
+export interface Wishes {
+  context: number | null;
+  readonly profile: Profile | null;
+}
+
 export class Session {
   engine: BrowserEngine | null = null;
+  readonly #wishes: Wishes;
   readonly #onChange: () => void;
-  readonly #onContext: (context: number) => void;
+  readonly #keep: () => void;
   #opening: AbortController | null = null;
+  /** Whether the browser is to keep the bundle; null: the reader has not asked for it yet. */
+  #store: boolean | null = null;
 
-  /** @param onContext called when the reader goes on with another context. */
-  constructor(onChange: () => void, onContext: (context: number) => void) {
+  /** @param keep called when the reader goes on with another context, which `wishes` has from then on. */
+  constructor(wishes: Wishes, onChange: () => void, keep: () => void) {
+    this.#wishes = wishes;
     this.#onChange = onChange;
-    this.#onContext = onContext;
+    this.#keep = keep;
   }
 
   /** Opens at once what is here already; asks before anything large is downloaded. */
-  async begin(context: number | null): Promise<void> {
+  async begin(): Promise<void> {
     const error = await missingWebGPU();
     if (error) {
       showPanel(headline(error), `${error.message}. ${BROWSERS}.`, [], true);
       return;
     }
     const kept = wasLoaded() && (await listBundles().catch(() => [])).some((one) => one.url === bundle);
-    if (kept) await this.open(context);
-    else this.offer(context);
+    if (kept) await this.open();
+    else this.offer();
   }
 
-  offer(context: number | null): void {
+  offer(): void {
     showPanel(
       `Load ${name}`,
       `Up to ${bytesText(bytes)} are downloaded once and kept in this browser; then it works without a network.`,
-      [{ label: "Load the model", act: () => void this.open(context) }],
+      [{ label: "Load the model", act: () => void this.open() }],
     );
   }
 
   /** @param store whether the browser keeps the bundle. */
-  async open(context: number | null, store = true): Promise<void> {
+  async open(store = this.#store ?? true): Promise<void> {
     this.close();
+    this.#store = store;
     const opening = new AbortController();
     this.#opening = opening;
     showLoading(name, () => opening.abort());
     this.#onChange();
+    const { context, profile } = this.#wishes;
     try {
       const engine = await createEngine({
         bundle,
         store,
         maxBatch: 1, // one conversation: its cache may be as large as the device allows
         ...(context === null ? {} : { context: Math.min(context, fullContext) }),
+        ...(profile === null ? {} : { profile }),
         signal: opening.signal,
         onProgress: (progress) => {
           if (this.#opening === opening) showProgress(progress);
         },
         onLost: (error) => {
-          if (this.engine === engine) this.#lost(error, engine.info.context);
+          if (this.engine === engine) this.#lost(error);
         },
       });
       this.engine = engine;
       remember(engine.info.stored);
-      hidePanel();
       say(`${name} is ready`);
+      tellAboutFiles(engine.info, store);
     } catch (error) {
-      if (this.#opening === opening) this.#explain(error, context, store);
+      if (this.#opening === opening) this.#explain(error);
     } finally {
       if (this.#opening === opening) this.#opening = null;
       this.#onChange();
     }
+  }
+
+  /** Opens it anew with what is wished now, if it was to be open. */
+  async reopen(): Promise<void> {
+    if (this.#store !== null) await this.open();
   }
 
   close(): void {
@@ -97,24 +118,25 @@ export class Session {
   }
 
   /** Takes the bundle out of the browser's storage. */
-  async remove(context: number | null): Promise<void> {
+  async remove(): Promise<void> {
     this.close();
     await removeBundle(bundle).catch(() => undefined);
     remember(false);
-    this.offer(context);
+    this.#store = null;
+    this.offer();
     this.#onChange();
   }
 
-  #lost(error: EdgeLLMError, context: number): void {
+  #lost(error: EdgeLLMError): void {
     this.engine = null;
-    this.#explain(error, context, true);
+    this.#explain(error);
     this.#onChange();
   }
 
-  #explain(thrown: unknown, context: number | null, store: boolean): void {
+  #explain(thrown: unknown): void {
     const error =
       thrown instanceof EdgeLLMError ? thrown : new EdgeLLMError("internal", `the page failed: ${thrown}`);
-    const again: Choice = { label: "Load again", act: () => void this.open(context, store) };
+    const again: Choice = { label: "Load again", act: () => void this.open() };
     if (error.code === "aborted") {
       showPanel(headline(error), "What has come is kept.", [{ ...again, label: "Go on loading" }]);
       return;
@@ -123,17 +145,39 @@ export class Session {
     const smaller = smallerContext(error);
     if (smaller !== null) {
       const act = (): void => {
-        this.#onContext(smaller);
-        void this.open(smaller, store);
+        this.#wishes.context = smaller;
+        this.#keep();
+        void this.open();
       };
       choices.push({ label: `Go on with a context of ${smaller.toLocaleString("en")}`, act });
     }
     if (error.code === "quota") {
-      choices.push({ label: "Load without keeping it", act: () => void this.open(context, false) });
+      choices.push({ label: "Load without keeping it", act: () => void this.open(false) });
     }
     if (error.code !== "no_webgpu") choices.push(again);
     showPanel(headline(error), sentence(error.message), choices, true);
   }
+}
+
+/** Once the model is there: what became of its files, where that is not as it should be. */
+function tellAboutFiles({ healed, stored }: EngineInfo, store: boolean): void {
+  const said: string[] = [];
+  if (healed.length) {
+    const files = healed.length === 1 ? "A file" : `${healed.length} files`;
+    said.push(
+      `${files} of the model in this browser’s storage had been damaged, and came from the network again: ` +
+        `${healed.join(", ")}.`,
+    );
+  }
+  if (store && !stored) {
+    said.push(
+      "This browser does not let the page keep files, as in private windows, or has no room left. The model " +
+        "works, and is downloaded again the next time.",
+    );
+  }
+  const heading = healed.length ? "The model was mended" : "The model is not kept";
+  if (said.length) showPanel(heading, said.join(" "), [OK]);
+  else hidePanel();
 }
 
 /** A context to try next, where less of it may help. */

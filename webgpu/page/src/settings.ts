@@ -11,6 +11,7 @@ const dialog = byId<HTMLDialogElement>("settings");
 const system = byId<HTMLTextAreaElement>("system");
 const temperature = byId<HTMLInputElement>("temperature");
 const context = byId<HTMLSelectElement>("context");
+const profile = byId<HTMLSelectElement>("profile");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 export interface SettingsHost {
@@ -18,7 +19,7 @@ export interface SettingsHost {
   /** Tokens of the bundle's own context, the most that can be chosen. */
   readonly fullContext: number;
   readonly info: () => EngineInfo | null;
-  /** After the dialog was closed. `reload`: the context is another one. */
+  /** After the dialog was closed. `reload`: context or profile are others. */
   readonly onDone: (reload: boolean) => void;
   readonly onRemove: () => void;
 }
@@ -26,14 +27,18 @@ export interface SettingsHost {
 export function wireSettings(host: SettingsHost): void {
   const { settings, fullContext } = host;
   const radios = [...document.querySelectorAll<HTMLInputElement>('input[name="theme"]')];
-  let before = settings.context;
+  let before = { ...settings };
 
   byId("open-settings").addEventListener("click", () => {
-    before = settings.context;
+    before = { ...settings };
     system.value = settings.system;
     temperature.value = String(settings.temperature ?? 1);
-    context.replaceChildren(...contexts(fullContext, settings.context).map(contextOption));
-    context.value = String(settings.context ?? fullContext);
+    context.replaceChildren(
+      automatic(host.info(), settings),
+      ...contexts(fullContext, settings.context).map(contextOption),
+    );
+    context.value = String(settings.context ?? "");
+    profile.value = settings.profile ?? "";
     for (const radio of radios) radio.checked = radio.value === settings.theme;
     showTemperature(settings);
     about(host.info());
@@ -41,9 +46,9 @@ export function wireSettings(host: SettingsHost): void {
   });
   dialog.addEventListener("close", () => {
     settings.system = system.value;
-    const chosen = Number(context.value);
-    settings.context = chosen === fullContext ? null : chosen;
-    host.onDone(settings.context !== before);
+    settings.context = Number(context.value) || null;
+    settings.profile = (profile.value || null) as Settings["profile"];
+    host.onDone(settings.context !== before.context || settings.profile !== before.profile);
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close(); // outside the form: the backdrop
@@ -82,6 +87,14 @@ function showTemperature({ temperature: value }: Settings): void {
   byId("temperature-shown").textContent = value === null ? "model’s default" : value.toFixed(2);
 }
 
+/** Leaves the context to the profile; says how much that is where it is known. */
+function automatic(info: EngineInfo | null, settings: Settings): HTMLOptionElement {
+  const known = info && settings.context === null ? `: ${info.context.toLocaleString("en")}` : "";
+  const option = make("option", "", `Automatic${known}`);
+  option.value = "";
+  return option;
+}
+
 /** Powers of two up to the bundle's own, that one, and what is chosen now. */
 function contexts(full: number, chosen: number | null): number[] {
   const found = new Set([full, Math.min(chosen ?? full, full)]);
@@ -99,8 +112,9 @@ function about(info: EngineInfo | null): void {
   const rows: [string, string][] = [];
   if (info) {
     const { weights, cache, step } = info.memory;
+    const share = info.profile === "phone" ? ", a phone’s share of its memory" : "";
     rows.push(
-      ["Device", info.software ? `${info.device} (no graphics processor: slow)` : info.device],
+      ["Device", `${info.device}${info.software ? " (no graphics processor: slow)" : ""}${share}`],
       ["Model", `${info.model}, ${info.quant}, computed in ${info.arithmetic}`],
       [
         "Memory",

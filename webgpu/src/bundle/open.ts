@@ -1,6 +1,7 @@
 /** Opening a bundle on this device: everything is looked at before anything large is downloaded. */
 
 import { aborted, asError, EdgeLLMError } from "../errors.ts";
+import { STEP_SIZE } from "../plan/check.ts";
 import { decodePlan } from "../plan/decode.ts";
 import { type Adapter, findAdapter, openDevice } from "../plan/device.ts";
 import { PlanExecutor } from "../plan/executor.ts";
@@ -23,6 +24,8 @@ import {
   type Manifest,
   TOKENIZER_NAME,
 } from "./manifest.ts";
+import { asPhone, PHONE, type Profile, profileFor } from "./profile.ts";
+import { type Progress, ProgressMeter } from "./progress.ts";
 import { BundleStore, roomLeft } from "./store.ts";
 import {
   decodeWeights,
@@ -52,23 +55,16 @@ export interface OpenOptions {
   readonly store?: boolean | undefined;
   /** Which program to run; otherwise the best that the device can. */
   readonly arithmetic?: Arithmetic | undefined;
+  /** What to keep to where nothing else is said; otherwise as the device looks. */
+  readonly profile?: Profile | undefined;
   /** Smaller limits to keep to, as if the device had no larger ones. */
   readonly limits?: Partial<Limits> | undefined;
-}
-
-/** How far opening has come. */
-export interface Progress {
-  /** `check`: manifest and device; `load`: weights into the device's memory; `ready`. */
-  readonly phase: "check" | "load" | "ready";
-  readonly loadedBytes: number;
-  /** Of those, bytes that came from the browser's storage. */
-  readonly storedBytes: number;
-  readonly totalBytes: number;
 }
 
 export interface OpenBundle {
   readonly manifest: Manifest;
   readonly adapter: Adapter;
+  readonly profile: Profile;
   readonly plan: Plan;
   readonly fit: Fit;
   readonly executor: PlanExecutor;
@@ -95,9 +91,11 @@ export async function openBundle(
   const store = options.store === false ? null : await BundleStore.open();
   onProgress({ phase: "check", loadedBytes: 0, storedBytes: 0, totalBytes: 0 });
   const { manifest, data } = await readManifest(base, store, signal);
-  const adapter = await findAdapter(options.limits);
+  const found = await findAdapter(options.limits);
+  const profile = options.profile ?? profileFor(found);
+  const adapter = profile === "phone" ? asPhone(found) : found;
   const files = new BundleFiles(base, manifest, store);
-  const program = await chooseProgram(files, adapter, options, signal);
+  const program = await chooseProgram(files, adapter, profile, options, signal);
   const progress = new ProgressMeter(onProgress);
   const reading: FilesOptions = { signal, onBytes: (file, brought) => progress.moved(file, brought) };
   const shards = await planShards(files, program.plan, signal);
@@ -126,9 +124,9 @@ export async function openBundle(
   const working = { ...reading, signal: AbortSignal.any([signal, rest.signal]) };
   try {
     const host = await PlanHost.allocate(device, program.plan, program.fit.sizes, watch);
-    const found = await readTexts(files, texts, working);
+    const read = await readTexts(files, texts, working);
     const named = new Map(
-      sources.map((path) => [must(path.split("/").at(-1), path), must(found.get(path), path)]),
+      sources.map((path) => [must(path.split("/").at(-1), path), must(read.get(path), path)]),
     );
     await Promise.all([host.compile(named), upload(host, files, shards, working)]);
     const executor = new PlanExecutor(program.plan, host, program.fit, manifest.model.vocab_size);
@@ -138,12 +136,13 @@ export async function openBundle(
     return {
       manifest,
       adapter,
+      profile,
       watch,
       executor,
       ...program,
-      tokenizer: must(found.get(TOKENIZER_NAME), TOKENIZER_NAME),
+      tokenizer: must(read.get(TOKENIZER_NAME), TOKENIZER_NAME),
       template:
-        manifest.chat_template === null ? null : must(found.get(manifest.chat_template), "the template"),
+        manifest.chat_template === null ? null : must(read.get(manifest.chat_template), "the template"),
       stored: store !== null && (await files.missing(entries)) === 0,
       healed: files.healed,
     };
@@ -174,11 +173,14 @@ async function readManifest(base: string, store: BundleStore | null, signal: Abo
 async function chooseProgram(
   files: BundleFiles,
   adapter: Adapter,
+  profile: Profile,
   options: OpenOptions,
   signal: AbortSignal,
 ) {
   const { manifest } = files;
-  const context = options.context ?? manifest.context;
+  const phone = profile === "phone";
+  const context = options.context ?? (phone ? Math.min(PHONE.context, manifest.context) : manifest.context);
+  const maxBatch = options.maxBatch ?? (phone ? PHONE.maxBatch : undefined);
   if (!Number.isInteger(context) || context < 1 || context > manifest.context) {
     throw new EdgeLLMError("request", `context is ${context}; this bundle allows 1 to ${manifest.context}`);
   }
@@ -202,9 +204,11 @@ async function chooseProgram(
     if (whole.arithmetic !== arithmetic) {
       throw new EdgeLLMError("bundle", `${files.base}${path} is another program than its folder says`);
     }
-    const plan = options.stepTokens === undefined ? whole : trimPlan(whole, options.stepTokens);
+    const least = phone ? Math.min(PHONE.stepTokens, must(whole.sizes.get(STEP_SIZE), "size n")) : undefined;
+    const stepTokens = options.stepTokens ?? least;
+    const plan = stepTokens === undefined ? whole : trimPlan(whole, stepTokens);
     try {
-      return { folder, plan, fit: fitProgram(plan, adapter, { context, maxBatch: options.maxBatch }) };
+      return { folder, plan, fit: fitProgram(plan, adapter, { context, maxBatch }) };
     } catch (error) {
       if (asError(error).code !== "unsupported_device") throw error;
       refused = error;
@@ -277,39 +281,5 @@ async function upload(
       }
     }
     await host.flush();
-  }
-}
-
-/** Adds up the bytes of files that arrive side by side. */
-class ProgressMeter {
-  readonly #report: (progress: Progress) => void;
-  readonly #files = new Map<string, { bytes: number; stored: number }>();
-  #total = 0;
-
-  constructor(report: (progress: Progress) => void) {
-    this.#report = report;
-  }
-
-  expect(entries: readonly FileEntry[]): void {
-    this.#total = entries.reduce((bytes, one) => bytes + one.bytes, 0);
-  }
-
-  moved(file: FileEntry, brought: { bytes: number; stored: number }): void {
-    this.#files.set(file.path, brought);
-    this.#tell("load");
-  }
-
-  ready(): void {
-    this.#tell("ready");
-  }
-
-  #tell(phase: Progress["phase"]): void {
-    let loadedBytes = 0;
-    let storedBytes = 0;
-    for (const { bytes, stored } of this.#files.values()) {
-      loadedBytes += bytes;
-      storedBytes += stored;
-    }
-    this.#report({ phase, loadedBytes, storedBytes, totalBytes: this.#total });
   }
 }

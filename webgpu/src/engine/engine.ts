@@ -1,6 +1,7 @@
 /** Text in, text out, many requests at once, over one opened bundle. Runs in the worker. */
 
 import type { OpenBundle } from "../bundle/open.ts";
+import type { Profile } from "../bundle/profile.ts";
 import { EdgeLLMError } from "../errors.ts";
 import { ChatTemplate } from "../text/template.ts";
 import { Tokenizer } from "../text/tokenizer.ts";
@@ -43,6 +44,8 @@ export interface EngineInfo {
   readonly device: string;
   /** Whether the device is software. */
   readonly software: boolean;
+  /** What it was opened for: a phone's share of memory, or all that the device has. */
+  readonly profile: Profile;
   readonly arithmetic: "fp16" | "fp32";
   /** Bytes on the device. */
   readonly memory: { readonly weights: number; readonly cache: number; readonly step: number };
@@ -83,6 +86,7 @@ export class Engine {
       maxBatch: fit.maxBatch,
       device: adapter.name,
       software: adapter.fallback,
+      profile: bundle.profile,
       arithmetic: bundle.plan.arithmetic,
       memory: { weights: fit.weightBytes, cache: fit.cacheBytes, step: fit.stepBytes },
       stored: bundle.stored,

@@ -1,6 +1,7 @@
 /** The worker: opens one bundle and answers requests until it is closed. */
 
-import { openBundle, type Progress } from "../bundle/open.ts";
+import { openBundle } from "../bundle/open.ts";
+import type { Progress } from "../bundle/progress.ts";
 import { Engine } from "../engine/engine.ts";
 import { EdgeLLMError, errorData } from "../errors.ts";
 import type { FromWorker, ToWorker } from "./protocol.ts";
@@ -65,6 +66,9 @@ scope.addEventListener("message", ({ data }) => {
       break;
     case "stats":
       if (engine) scope.postMessage({ type: "stats", id: data.id, stats: engine.stats() });
+      break;
+    case "ping":
+      scope.postMessage({ type: "pong" });
       break;
     case "close":
       opening.abort();

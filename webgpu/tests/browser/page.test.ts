@@ -1,17 +1,21 @@
-/** The chat page as `edgellm package web` writes it: one visit after another, in one browser profile. */
+/**
+ * The chat page as `edgellm package web` writes it, with a model in several shards: one visit after another, in
+ * one browser profile.
+ */
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { BrowserContext, Page } from "playwright-core";
 import { chromium } from "playwright-core";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import { Packaged } from "./packaged.ts";
+import type { FileEntry } from "../../src/bundle/manifest.ts";
+import { checkAccess, withAxe } from "./axe.ts";
+import { answered, ask, Packaged, ready, shortSteps, shown } from "./packaged.ts";
 import { ROOT } from "./reference.ts";
 
 const PICTURES = path.join(ROOT, "webgpu/test-results");
-const OPENING_MS = 120_000;
-const { answers } = inject("reference");
-const [first, second] = answers;
+const { answers, bundle } = inject("reference");
+const [long, first, , second] = answers;
 
 let site: Packaged;
 let context: BrowserContext;
@@ -20,24 +24,17 @@ const complaints: string[] = [];
 
 beforeAll(async () => {
   mkdirSync(PICTURES, { recursive: true });
-  site = await Packaged.open();
+  site = await Packaged.open("shards");
   const browser = await chromium.connect(inject("browser"));
   context = await browser.newContext({ viewport: { width: 1100, height: 760 } });
+  await withAxe(context);
   page = await context.newPage();
   page.setDefaultTimeout(20_000);
   page.on("console", (message) => {
     if (message.type() === "error") complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(error.stack ?? error.message));
-  // Kernels for long steps take half a minute to compile for the processor: short steps instead.
-  await page.addInitScript(() => {
-    const post = Worker.prototype.postMessage;
-    Worker.prototype.postMessage = function (message: unknown, ...rest: never[]) {
-      const open = message as { type?: string; options?: object };
-      if (open.type === "open") Object.assign(open.options ?? {}, { stepTokens: 4 });
-      return post.call(this, message, ...rest);
-    };
-  });
+  await shortSteps(page, 1);
 });
 afterAll(async () => {
   await context?.close();
@@ -48,27 +45,14 @@ function picture(name: string): Promise<unknown> {
   return page.screenshot({ path: path.join(PICTURES, `${name}.png`) });
 }
 
-/** Waits until the model can be asked; fails with what the page says if it cannot be loaded. */
-async function ready(): Promise<void> {
-  const wrong = page.locator("#panel.wrong");
-  await page.locator("#facts", { hasText: "tokens of context" }).or(wrong).waitFor({ timeout: OPENING_MS });
-  if (await wrong.isVisible()) throw new Error(await wrong.innerText());
+/** Where the requests for a file of the model began. */
+function starts(name: string): number[] {
+  return (site.ranges.get(name) ?? []).map((one) => Number(/\d+/.exec(one ?? "0")?.[0]));
 }
 
-async function ask(text: string): Promise<void> {
-  await page.getByRole("textbox", { name: "Message" }).fill(text);
-  await page.keyboard.press("Enter");
-}
-
-/** The last answer, once it has ended. */
-async function answered(): Promise<string> {
-  await page.locator("body:not(.answering) .turn.assistant .note").last().waitFor({ timeout: 60_000 });
-  return (await page.locator(".turn.assistant .text").last().textContent()) ?? "";
-}
-
-/** The words as they were generated: without the backticks of what is shown as code. */
-function shown(text: string | undefined): string {
-  return (text ?? "").replaceAll("`", "");
+function hashOf(file: string): string {
+  const manifest = JSON.parse(readFileSync(path.join(bundle, "../shards/edgellm.json"), "utf8"));
+  return manifest.files.find((one: FileEntry) => one.path === file).sha256;
 }
 
 test("a browser without WebGPU is told what to do", async () => {
@@ -86,50 +70,69 @@ test("a browser without WebGPU is told what to do", async () => {
   await other.close();
 });
 
-test("a first visit asks, shows progress, can be cancelled, and ends in an answer", async () => {
-  site.holds.set("weights-000.bin", 1_200_000);
+test("a first visit asks, shows progress, and can be cancelled", async () => {
+  site.holds.set("weights-004.bin", 100_000);
   await page.goto(site.url);
   expect(await page.title()).toBe("demo");
   await picture("first-visit");
+  await checkAccess(page);
   await page.getByRole("button", { name: "Load the model" }).click();
   await page.waitForFunction(() => /^1\.. MiB of/.test(document.getElementById("amount")?.textContent ?? ""));
   await picture("loading");
+  await checkAccess(page);
   await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByRole("heading", { name: "Loading was stopped" }).waitFor();
   site.holds.clear();
-  await page.getByRole("button", { name: "Go on loading" }).click();
-  await ready();
-  const [, again] = site.ranges.get("weights-000.bin") ?? [];
-  expect(Number(/^bytes=(\d+)-$/.exec(again ?? "")?.[1])).toBeGreaterThan(500_000);
+});
 
+test("a shard that is cut again and again is told, and goes on from there; one cut mends itself", async () => {
+  site.cuts.set("weights-005.bin", [50_000, 0, 0, 0]);
+  site.cuts.set("weights-006.bin", [60_000]);
+  await page.getByRole("button", { name: "Go on loading" }).click();
+  await page.getByRole("heading", { name: "The model cannot be downloaded" }).waitFor();
+  expect(await page.locator("#panel-text").textContent()).toMatch(/weights-005\.bin.*what has come is kept/);
+  await picture("cut");
+  await page.getByRole("button", { name: "Load again" }).click();
+  await ready(page);
+  expect(await page.locator("#panel").isVisible()).toBe(false);
+  expect(starts("weights-003.bin")).toEqual([0]);
+  expect(starts("weights-004.bin")).toEqual([0, 100_000]);
+  expect(starts("weights-005.bin")).toEqual([0, 50_000, 50_000, 50_000, 50_000]);
+  expect(starts("weights-006.bin")).toEqual([0, 60_000]);
+});
+
+test("the first visit ends in an answer", async () => {
   await page.getByRole("button", { name: "Settings" }).click();
   await page.getByRole("slider", { name: "Temperature" }).fill("0");
   expect(await page.locator("#about").textContent()).toContain("works without a network");
+  expect(await page.locator("#about").textContent()).toContain("computed in fp32");
   await picture("settings");
+  await checkAccess(page);
   await page.getByRole("button", { name: "Done" }).click();
 
-  await ask(first?.prompt ?? "");
-  expect(await answered()).toContain(shown(first?.text));
+  await ask(page, first?.prompt ?? "");
+  expect(await answered(page)).toContain(shown(first?.text));
   expect(await page.locator(".note").textContent()).toMatch(/^\d+ tokens · [\d.]+ tokens\/s · first after/);
   expect(await page.locator("#facts").textContent()).toMatch(/MiB of memory · 1,024 tokens of context/);
   // Whole sentences were handed to screen readers.
   const spoken = await page.locator("#spoken p").allTextContents();
   expect(shown(spoken.join(" "))).toContain(shown(first?.text));
   await picture("answer");
+  await checkAccess(page);
 });
 
 test("an answer stops in the middle, and is tried again", async () => {
-  await ask("What is quantization?");
+  await ask(page, long?.prompt ?? "");
   await page.waitForFunction(() => {
     const texts = document.querySelectorAll(".turn.assistant .text");
     return texts.length === 2 && (texts[1]?.textContent ?? "").length > 3;
   });
   await page.keyboard.press("Escape");
-  const part = await answered();
+  const part = await answered(page);
   expect(await page.locator(".note").last().textContent()).toContain("stopped by you");
   await page.getByRole("button", { name: "Try again" }).click();
   await page.locator("body.answering").waitFor();
-  const whole = await answered();
+  const whole = await answered(page);
   expect(whole.length).toBeGreaterThan(part.length);
   expect(whole.startsWith(part)).toBe(true);
 });
@@ -137,10 +140,40 @@ test("an answer stops in the middle, and is tried again", async () => {
 test("an edited message replaces what follows", async () => {
   await page.getByRole("button", { name: "Edit" }).first().click();
   expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe(first?.prompt);
-  await ask(second?.prompt ?? "");
+  await ask(page, second?.prompt ?? "");
   await page.locator("body.answering").waitFor();
-  expect(await answered()).toContain(shown(second?.text));
+  expect(await answered(page)).toContain(shown(second?.text));
   expect(await page.locator(".turn").count()).toBe(2);
+});
+
+test("a flipped byte in the stored model is mended, and the page says so", async () => {
+  const [damaged, asked] = ["weights-002.bin", site.ranges.size];
+  const before = starts(damaged);
+  await page.evaluate(
+    async (hash) => {
+      const root = await navigator.storage.getDirectory();
+      const files = await (await root.getDirectoryHandle("edgellm")).getDirectoryHandle("files");
+      const handle = await files.getFileHandle(hash);
+      const byte = new Uint8Array(await (await handle.getFile()).slice(1000, 1001).arrayBuffer());
+      const writable = await handle.createWritable({ keepExistingData: true });
+      await writable.write({ type: "write", position: 1000, data: byte.map((one) => one ^ 0xff) });
+      await writable.close();
+    },
+    hashOf(`tvm/${damaged}`),
+  );
+  await page.reload();
+  await ready(page);
+  await page.getByRole("heading", { name: "The model was mended" }).waitFor();
+  expect(await page.locator("#panel-text").textContent()).toContain(`network again: tvm/${damaged}.`);
+  expect(starts(damaged)).toEqual([...before, 0]);
+  expect(site.ranges.size).toBe(asked); // and nothing but the manifest, the page and that shard
+  expect(starts("weights-003.bin")).toEqual([0]);
+  await picture("mended");
+  await page.getByRole("button", { name: "OK" }).click();
+  expect(await page.locator("#panel").isVisible()).toBe(false);
+  await page.getByRole("button", { name: "New chat" }).click();
+  await ask(page, first?.prompt ?? "");
+  expect(await answered(page)).toContain(shown(first?.text));
 });
 
 test("words are text, whatever they look like", async () => {
@@ -168,7 +201,7 @@ test("without a network the page, the conversation and the model are there", asy
   await page.setViewportSize({ width: 390, height: 780 });
   await page.emulateMedia({ colorScheme: "dark" });
   await page.reload();
-  await ready();
+  await ready(page);
   expect(await page.locator(".turn").count()).toBe(4);
   const last = page.locator(".turn.assistant .text").last();
   expect(await last.textContent()).toContain("<script>1</script>");
@@ -176,14 +209,15 @@ test("without a network the page, the conversation and the model are there", asy
   expect(await last.locator("img, script, b").count()).toBe(0);
   expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
   await picture("phone-dark");
+  await checkAccess(page);
   await page.getByRole("button", { name: "New chat" }).click();
-  await ask(first?.prompt ?? "");
-  expect(await answered()).toContain(shown(first?.text));
+  await ask(page, first?.prompt ?? "");
+  expect(await answered(page)).toContain(shown(first?.text));
 });
 
 test("a lost device is told with its cause, and a smaller context goes on", async () => {
   await page.setViewportSize({ width: 1100, height: 760 });
-  await ask("What is quantization?");
+  await ask(page, long?.prompt ?? "");
   await page.waitForFunction(() => document.querySelectorAll(".turn.busy .text")[0]?.textContent);
   const session = await context.browser()?.newBrowserCDPSession();
   await session?.send("Browser.crashGpuProcess").catch(() => undefined);
@@ -191,10 +225,11 @@ test("a lost device is told with its cause, and a smaller context goes on", asyn
   expect(await page.locator("#panel-text").textContent()).toContain("Likely causes");
   expect(await page.locator(".turn .notice").textContent()).toContain("in the middle of this answer");
   await picture("device-lost");
+  await checkAccess(page);
   await page.getByRole("button", { name: "Go on with a context of 512" }).click();
-  await ready();
+  await ready(page);
   expect(await page.locator("#facts").textContent()).toContain("512 tokens of context");
   await page.getByRole("button", { name: "Try again" }).click();
   await page.locator("body.answering").waitFor();
-  expect((await answered()).length).toBeGreaterThan(10);
+  expect((await answered(page)).length).toBeGreaterThan(10);
 });

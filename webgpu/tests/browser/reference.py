@@ -35,14 +35,17 @@ TEXTS = (
 
 
 def main(out: Path) -> None:
-    """Write `demo` and `reference.json` into `out`."""
+    """Write `demo`, its variants and `reference.json` into `out`."""
     done = out / "reference.key"
     key = _key()
     if done.exists() and done.read_text() == key:
         return
     os.environ["EDGELLM_PROGRAM"] = PROGRAM
+    from variants import write_variants
+
     import edgellm
     from edgellm.adapters import list_adapters
+    from edgellm.bundle import Bundle
     from edgellm.engine import Engine
 
     software = [one for one in list_adapters() if one.through == "wgpu"]
@@ -50,6 +53,7 @@ def main(out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     edgellm.build(ROOT / "models/demo", target="webgpu", quant="int4", out=out / "demo", force=True)
+    write_variants(Bundle.open(out / "demo"), out)
     with Engine(out / "demo") as engine:
         answers = [_answer(engine, prompt) for prompt in PROMPTS]
         tokenized = [_tokenized(engine.tokenizer, text) for text in TEXTS]
