@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,7 @@ TEXTS = (
 
 
 def main(out: Path) -> None:
-    """Write `demo`, its variants and `reference.json` into `out`."""
+    """Write `demo`, its variants, `step` and `reference.json` into `out`."""
     done = out / "reference.key"
     key = _key()
     if done.exists() and done.read_text() == key:
@@ -54,12 +56,30 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     edgellm.build(ROOT / "models/demo", target="webgpu", quant="int4", out=out / "demo", force=True)
     write_variants(Bundle.open(out / "demo"), out)
+    _write_step(out / "step")
     with Engine(out / "demo") as engine:
         answers = [_answer(engine, prompt) for prompt in PROMPTS]
         tokenized = [_tokenized(engine.tokenizer, text) for text in TEXTS]
     text = json.dumps({"answers": answers, "tokenized": tokenized, "tokenizers": _tokenizers()})
     (out / "reference.json").write_text(text, encoding="utf-8")
     done.write_text(key)
+
+
+def _write_step(out: Path) -> None:
+    """The plan of the 22-layer shape, with kernels that return at once and weights of a few bytes."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from host_time import lowered
+
+    from edgellm.compile.plan.codec import encode_plan
+    from edgellm.compile.plan.plan import PLAN_NAME
+
+    shutil.rmtree(out, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        plan, sources = lowered("llama-1b", "wgsl", Path(folder) / "program")
+    out.mkdir()
+    (out / PLAN_NAME).write_bytes(encode_plan(plan))
+    for name, text in sources.items():
+        (out / name).write_text(text, "utf-8")
 
 
 def _answer(engine: Engine, prompt: str) -> dict[str, object]:
@@ -95,7 +115,7 @@ def _tokenizers() -> list[dict[str, object]]:
 def _key() -> str:
     """Hash of everything that the result depends on."""
     digest = hashlib.sha256()
-    folders = (ROOT / "edgellm", ROOT / "models/demo", ROOT / "targets", Path(__file__).parent)
+    folders = (ROOT / "edgellm", ROOT / "benchmarks", ROOT / "models/demo", ROOT / "targets", Path(__file__).parent)
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".py", ".toml", ".json", ".safetensors", ".jinja"):

@@ -28,6 +28,8 @@ export interface Request {
   readonly range: string | undefined;
 }
 
+const TYPES: Record<string, string> = { ".js": "text/javascript", ".html": "text/html" };
+
 export class Site {
   /** By the file's path in the bundle; a cut happens once. */
   readonly faults = new Map<string, Fault>();
@@ -36,13 +38,16 @@ export class Site {
   #close: (() => Promise<void>)[] = [];
   url = "";
 
-  static async open(): Promise<Site> {
+  /** @param more folders by the addresses that they get, beside those of all tests. */
+  static async open(more: Readonly<Record<string, string>> = {}): Promise<Site> {
     const site = new Site();
     const folders: Record<string, string> = {
       "/conformance/": path.join(ROOT, "tests/conformance/programs"),
       "/bundle/": inject("reference").bundle,
       "/copy/": inject("reference").bundle,
-      "/built/": path.join(ROOT, "webgpu/dist"),
+      "/step/": path.join(path.dirname(inject("reference").bundle), "step"),
+      "/models/demo/": inject("reference").bundle,
+      ...more,
     };
     const server = await createServer({
       root: path.join(ROOT, "webgpu"),
@@ -119,7 +124,8 @@ export class Site {
     }
     const range = fault.wholeOnly ? null : /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
     const start = range ? Number(range[1]) : 0;
-    if (file.endsWith(".js")) response.setHeader("content-type", "text/javascript");
+    const type = TYPES[path.extname(file)];
+    if (type) response.setHeader("content-type", type);
     response.statusCode = range ? 206 : 200;
     response.setHeader("content-length", found.size - start);
     if (range) response.setHeader("content-range", `bytes ${start}-${found.size - 1}/${found.size}`);

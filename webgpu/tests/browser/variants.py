@@ -1,9 +1,9 @@
 """The demo bundle in other forms, made from it without building again: what pages meet in the field.
 
-    shards    the weights in shards of 256 KiB instead of one
-    half      without the program in fp32
-    long      a context so long that its cache exceeds buffers of 128 MiB
-    hostile   a chat template that does not come to an end when a message says "loop"
+shards    the weights in shards of 256 KiB instead of one
+half      without the program in fp32
+long      a context so long that its cache exceeds buffers of 128 MiB
+hostile   a chat template that does not come to an end when a message says "loop"
 """
 
 from __future__ import annotations
