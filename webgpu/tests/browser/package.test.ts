@@ -15,6 +15,7 @@ import { Site } from "./site.ts";
 const WEBGPU = path.join(ROOT, "webgpu");
 
 let site: Site;
+let page: Page | null = null;
 let folder: string;
 beforeAll(async () => {
   await build({ root: WEBGPU, configFile: path.join(WEBGPU, "vite.config.ts"), logLevel: "warn" });
@@ -38,7 +39,8 @@ async function code(heading: string): Promise<string[]> {
 }
 
 async function visit(where: string): Promise<Page> {
-  const page = await (await site.context()).newPage();
+  await page?.close(); // which ends its answer
+  page = await (await site.context()).newPage();
   page.on("pageerror", (error) => console.error(`page: ${error.stack ?? error.message}`));
   await shortSteps(page, 1);
   await page.goto(new URL(where, site.url).href);
@@ -69,9 +71,9 @@ test("ten lines through a bundler stream an answer", async () => {
     build: { outDir: out, emptyOutDir: true, target: "es2022" },
     worker: { format: "es" },
   });
-  const page = await visit("/readme/built/index.html");
+  const shown = await visit("/readme/built/index.html");
   const [wanted] = inject("reference").answers;
-  await page.waitForFunction(
+  await shown.waitForFunction(
     (text) => document.body.textContent?.includes(text),
     wanted?.text.slice(0, 20) ?? "",
     {
@@ -88,8 +90,8 @@ test("five lines of plain HTML give an answer", async () => {
   await symlink(path.join(WEBGPU, "dist"), path.join(plain, "edgellm"));
   await symlink(inject("reference").bundle, path.join(plain, "models/demo"));
   await writeFile(path.join(plain, "index.html"), lines.join("\n"));
-  const page = await visit("/readme/plain/index.html");
-  await page.waitForFunction(() => (document.getElementById("answer")?.textContent ?? "").length > 5, null, {
+  const shown = await visit("/readme/plain/index.html");
+  await shown.waitForFunction(() => (document.getElementById("answer")?.textContent ?? "").length > 5, null, {
     timeout: 120_000,
   });
 });
