@@ -1,5 +1,5 @@
 /* Runs conformance programs on a device: conformance DEVICE PROGRAM..., each a folder as docs/plan.md describes.
- * Prints a line for each, and exits with 1 if one fails. DEVICE: number or part of the name of an OpenCL device.
+ * Prints a line for each, and exits with 1 if one fails. DEVICE: number or part of the name of a device.
  * EDGELLM_KERNELS: folder for compiled kernels. */
 #include <math.h>
 #include <stdio.h>
@@ -143,19 +143,23 @@ static bool run_steps(struct test *test, const char *program, struct ell_error *
 
 static bool run(const char *device, const char *folder, struct ell_error *error)
 {
-    static const char *const programs[] = {"opencl-fp32", "opencl-fp16"};
+    static const char *const arithmetics[] = {"fp32", "fp16"};
     struct test test = {0};
-    char *program = NULL;
-    for (size_t i = 0; i < ELL_COUNT(programs) && test.plan_text.data == NULL; i++) {
+    char *program = NULL, name[32];
+    test.device = ell_device_open(device, getenv("EDGELLM_KERNELS"), error);
+    if (test.device == NULL)
+        return false;
+    const char *language = test.device->info.language;
+    for (size_t i = 0; i < ELL_COUNT(arithmetics) && test.plan_text.data == NULL; i++) {
         free(program);
-        program = ell_path(folder, ell_text_of(programs[i]));
+        snprintf(name, sizeof name, "%s-%s", language, arithmetics[i]);
+        program = ell_path(folder, ell_text_of(name));
         read_text(program, "plan.json", &test.plan_text, error);
     }
     struct ell_text text = {(char *)test.plan_text.data, test.plan_text.size};
     bool good = test.plan_text.data != NULL && read_text(folder, "steps.json", &test.steps_text, error) &&
-                (test.plan = ell_plan_read(text, "opencl", error)) != NULL &&
-                ell_weights_open(&test.weights, folder, error) &&
-                (test.device = ell_opencl_open(device, getenv("EDGELLM_KERNELS"), error)) != NULL;
+                (test.plan = ell_plan_read(text, language, error)) != NULL &&
+                ell_weights_open(&test.weights, folder, error);
     if (good && test.plan->needs_fp16 && !test.device->info.fp16) {
         good = !run_steps(&test, program, error); /* must be refused */
         if (!good)
@@ -169,8 +173,7 @@ static bool run(const char *device, const char *folder, struct ell_error *error)
     }
     if (test.open)
         ell_host_close(&test.host);
-    if (test.device != NULL)
-        test.device->close(test.device);
+    test.device->close(test.device);
     ell_weights_close(&test.weights);
     ell_plan_free(test.plan);
     ell_bytes_free(&test.plan_text);

@@ -59,7 +59,7 @@ static bool open_engine(struct ell_engine *engine, const char *path, const struc
         return false;
     bool recording = options->device != NULL && strcmp(options->device, "recording") == 0;
     struct ell_device *device =
-        recording ? ell_recording_open("opencl", error) : ell_opencl_open(options->device, options->cache, error);
+        recording ? ell_recording_open("opencl", error) : ell_device_open(options->device, options->cache, error);
     if (device == NULL || !ell_executor_open(&engine->executor, engine->bundle, device, options->context,
                                              options->batch, options->memory, error))
         return false;

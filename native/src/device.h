@@ -23,6 +23,7 @@ struct ell_source {
     const char *kernel; /* the plan's name of it, for messages */
     const char *entry;
     struct ell_text text;
+    size_t threads; /* of its workgroups */
 };
 
 struct ell_launch {
@@ -37,6 +38,11 @@ struct ell_device {
     struct ell_device_info info;
     /* A buffer; what is in it at first is not known. */
     bool (*buffer)(struct ell_device *, uint64_t bytes, ell_handle *made, struct ell_error *);
+    /* A buffer that is `bytes` of a mapped file (`mapped`, of `size` bytes) from `offset` on, where they are: only
+     * launches read it, and the mapping must last as long as the device. `made` is NULL where the device needs a copy
+     * of its own; so does one whose `adopt` is NULL. */
+    bool (*adopt)(struct ell_device *, const void *mapped, size_t size, uint64_t offset, uint64_t bytes,
+                  ell_handle *made, struct ell_error *);
     /* Fill, read or copy parts. Reads are finished only after `finish`; all else may be forgotten at once. */
     bool (*write)(struct ell_device *, ell_handle, uint64_t offset, const void *data, size_t bytes,
                   struct ell_error *);
@@ -57,6 +63,13 @@ struct ell_device {
 /* An OpenCL device: the one whose number or part of whose name is `wanted`, or NULL for the first GPU. Software
  * devices must be asked for. */
 struct ell_device *ell_opencl_open(const char *wanted, const char *cache, struct ell_error *error);
+
+/* A Metal device: the system's own; `wanted`, if it is given, is 0 or a part of its name. `cache`: directory where
+ * compiled kernels are kept, or NULL. */
+struct ell_device *ell_metal_open(const char *wanted, const char *cache, struct ell_error *error);
+
+/* The device of this platform: Metal where the core was built with ELL_METAL (Apple systems), else OpenCL. */
+struct ell_device *ell_device_open(const char *wanted, const char *cache, struct ell_error *error);
 
 /* A device without arithmetic: outputs are numbers made from a hash of all that was done, so two hosts that do
  * the same get the same. `language`: of the plans that it takes. */

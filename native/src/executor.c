@@ -196,8 +196,8 @@ bool ell_executor_open(struct ell_executor *executor, const struct ell_bundle *b
     if (read_program(executor, bundle, program, error) &&
         choose_sizes(executor, bundle, context, batch, memory, sizes, error) &&
         open_program(executor, bundle, sizes, program, error)) {
-        /* The device has its own copy now. */
-        ell_weights_close(&executor->weights);
+        if (!executor->host.adopted)
+            ell_weights_close(&executor->weights); /* the device has its own copy now */
         return true;
     }
     ell_executor_close(executor);

@@ -64,18 +64,39 @@ bool ell_host_suits(const struct ell_plan *plan, const struct ell_device_info *i
     return true;
 }
 
-static bool upload(struct ell_host *host, const struct ell_plan_buffer *buffer, ell_handle handle,
-                   const struct ell_weights *weights, struct ell_error *error)
+static bool new_buffer(struct ell_host *host, const struct ell_plan_buffer *buffer, ell_handle *made,
+                       struct ell_error *error)
 {
-    struct ell_mapped bytes;
-    if (!ell_weights_find(weights, buffer->name, &bytes))
+    struct ell_error reason;
+    uint64_t bytes = (uint64_t)ell_host_allocated(buffer, host->sizes);
+    return host->device->buffer(host->device, bytes, made, &reason) ||
+           ell_fail(error, "no room for %s of %llu bytes: %.300s", buffer->name.data, (unsigned long long)bytes,
+                    reason.text);
+}
+
+/* Give the device a weight: where it is mapped, or as a copy. */
+static bool place_weight(struct ell_host *host, const struct ell_plan_buffer *buffer, ell_handle *made,
+                         const struct ell_weights *weights, struct ell_error *error)
+{
+    struct ell_device *device = host->device;
+    struct ell_mapped bytes, shard;
+    if (!ell_weights_find(weights, buffer->name, &bytes, &shard))
         return ell_fail(error, "the weights have no buffer %s; build the bundle again", buffer->name.data);
     if (bytes.size != (uint64_t)buffer->bytes)
         return ell_fail(error, "the weights have %zu bytes of %s and the plan takes %lld; build the bundle again",
                         bytes.size, buffer->name.data, (long long)buffer->bytes);
+    if (device->adopt != NULL) {
+        uint64_t offset = (uint64_t)(bytes.data - shard.data);
+        if (!device->adopt(device, shard.data, shard.size, offset, bytes.size, made, error))
+            return false;
+        if (*made != NULL)
+            return host->adopted = true;
+    }
+    if (!new_buffer(host, buffer, made, error))
+        return false;
     for (size_t at = 0; at < bytes.size; at += PIECE) {
         size_t size = bytes.size - at < PIECE ? bytes.size - at : PIECE;
-        if (!host->device->write(host->device, handle, at, bytes.data + at, size, error))
+        if (!device->write(device, *made, at, bytes.data + at, size, error))
             return false;
     }
     return true;
@@ -87,14 +108,15 @@ static bool make_buffers(struct ell_host *host, const struct ell_weights *weight
     struct ell_device *device = host->device;
     for (size_t i = 0; i < plan->buffer_count; i++) {
         const struct ell_plan_buffer *buffer = &plan->buffers[i];
-        uint64_t bytes = (uint64_t)ell_host_allocated(buffer, host->sizes);
-        struct ell_error reason;
-        if (!device->buffer(device, bytes, &host->buffers[i], &reason))
-            return ell_fail(error, "no room for %s of %llu bytes: %.300s", buffer->name.data,
-                            (unsigned long long)bytes, reason.text);
-        if (buffer->kind == ELL_CACHE && !device->zero(device, host->buffers[i], bytes, error))
+        if (buffer->kind == ELL_WEIGHT) {
+            if (!place_weight(host, buffer, &host->buffers[i], weights, error))
+                return false;
+            continue;
+        }
+        if (!new_buffer(host, buffer, &host->buffers[i], error))
             return false;
-        if (buffer->kind == ELL_WEIGHT && !upload(host, buffer, host->buffers[i], weights, error))
+        uint64_t bytes = (uint64_t)ell_host_allocated(buffer, host->sizes);
+        if (buffer->kind == ELL_CACHE && !device->zero(device, host->buffers[i], bytes, error))
             return false;
     }
     return true;
@@ -105,6 +127,7 @@ static bool compile_one(struct ell_host *host, const struct ell_plan_kernel *ker
 {
     uint64_t size;
     struct ell_bytes text = {0};
+    size_t threads = (size_t)(kernel->threads[0] * kernel->threads[1] * kernel->threads[2]);
     if (!ell_plain_file(folder, kernel->source, &size, error))
         return false;
     char *path = ell_path(folder, kernel->source);
@@ -112,7 +135,7 @@ static bool compile_one(struct ell_host *host, const struct ell_plan_kernel *ker
     if (path == NULL)
         ell_fail_memory(error);
     else if (ell_read_file(path, MAX_SOURCE_BYTES, &text, error)) {
-        struct ell_source source = {kernel->name.data, kernel->entry.data, {(char *)text.data, text.size}};
+        struct ell_source source = {kernel->name.data, kernel->entry.data, {(char *)text.data, text.size}, threads};
         good = host->device->compile(host->device, &source, compiled, error);
     }
     free(path);

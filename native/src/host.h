@@ -13,6 +13,7 @@ struct ell_host {
     int64_t sizes[ELL_MAX_SIZES]; /* largest, as the host has chosen them */
     ell_handle *buffers; /* by the plan's places */
     ell_handle **launches; /* of each routine */
+    bool adopted; /* the device uses weights where they are mapped */
 };
 
 /* Whether the device can hold the plan's buffers and run its kernels where size i is at most `sizes[i]`. */

@@ -92,12 +92,16 @@ bool ell_weights_open(struct ell_weights *weights, const char *folder, struct el
     return good;
 }
 
-bool ell_weights_find(const struct ell_weights *weights, struct ell_text name, struct ell_mapped *bytes)
+bool ell_weights_find(const struct ell_weights *weights, struct ell_text name, struct ell_mapped *bytes,
+                      struct ell_mapped *shard)
 {
     uint32_t index = ell_map_find(&weights->names, name);
     if (index == ELL_NOWHERE)
         return false;
     *bytes = weights->entries[index];
+    for (size_t i = 0; i < weights->shard_count; i++)
+        if ((uintptr_t)bytes->data - (uintptr_t)weights->shards[i].data < weights->shards[i].size)
+            *shard = weights->shards[i];
     return true;
 }
 

@@ -14,8 +14,9 @@ struct ell_weights {
 
 /* Map the shards that `folder/weights.json` names. */
 bool ell_weights_open(struct ell_weights *weights, const char *folder, struct ell_error *error);
-/* A buffer's bytes; false if there is none of this name. */
-bool ell_weights_find(const struct ell_weights *weights, struct ell_text name, struct ell_mapped *bytes);
+/* A buffer's bytes, and the whole shard that they lie in; false if there is none of this name. */
+bool ell_weights_find(const struct ell_weights *weights, struct ell_text name, struct ell_mapped *bytes,
+                      struct ell_mapped *shard);
 void ell_weights_close(struct ell_weights *weights);
 
 #endif
