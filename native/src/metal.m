@@ -15,7 +15,7 @@
 
 /* A command buffer has so many launches: the GPU begins while the rest is still being told, and none of them takes so
  * long that iOS ends it. */
-enum { MAX_LAUNCHES = 64, MAX_COMMITTED = 64, MAX_SCALARS = 16 };
+enum { MAX_LAUNCHES = 32, MAX_COMMITTED = 64, MAX_SCALARS = 16 };
 
 struct buffer {
     void *object; /* id<MTLBuffer> */
