@@ -1,0 +1,45 @@
+import Foundation
+import XCTest
+
+@testable import EdgeLLM
+
+final class MemoryTests: XCTestCase {
+    private func need(_ manifest: String) throws -> MemoryNeed {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try Data(manifest.utf8).write(to: folder.appendingPathComponent("edgellm.json"))
+        return try MemoryNeed(bundle: folder)
+    }
+
+    private let manifest = """
+        {"format": 1, "context": 100, "model": {},
+         "memory": {"weight_bytes": 1000, "kv_bytes_per_token": 10, "runtime_bytes": 5}}
+        """
+
+    func testWhatABundleTakes() throws {
+        let need = try need(manifest)
+        XCTAssertEqual(need.bytes(context: 100), 2005)
+        XCTAssertEqual(need.bytes(context: .max), .max)
+        XCTAssertNoThrow(try need.check(context: nil, available: 2005))
+        XCTAssertNoThrow(try need.check(context: nil, available: nil))
+        XCTAssertNoThrow(try need.check(context: 10, available: 1105))
+        // A context is never longer than the bundle's.
+        XCTAssertNoThrow(try need.check(context: 100_000, available: 2005))
+        XCTAssertThrowsError(try need.check(context: nil, available: 2004)) {
+            XCTAssertEqual($0 as? EdgeLLMError, .memory(needed: 2005, available: 2004))
+        }
+    }
+
+    func testDamagedManifests() {
+        for text in ["", "{}", #"{"context": 5, "memory": {"weight_bytes": -1}}"#] {
+            XCTAssertThrowsError(try need(text)) {
+                XCTAssertTrue($0.localizedDescription.contains("edgellm.json cannot be read"))
+            }
+        }
+    }
+
+    func testThisDeviceSaysWhatItHas() {
+        XCTAssertGreaterThan(MemoryNeed.available ?? .max, 1 << 20)
+    }
+}
