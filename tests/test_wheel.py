@@ -46,6 +46,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
         "edgellm/data/native/src/api.c",
         "edgellm/data/android/settings.gradle.kts",
         "edgellm/data/android/.gitignore",
+        "edgellm/data/ios/App/project.yml",
         "edgellm/data/LICENSE",
         "edgellm/server/static/index.html",
     ):
@@ -53,11 +54,10 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     if shutil.which("npm"):
         assert {"edgellm/data/page/index.html", "edgellm/data/page/sw.js"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    command = ["git", "-C", str(REPOSITORY), "ls-files", "android"]
+    command = ["git", "-C", str(REPOSITORY), "ls-files", "android", "ios"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    shipped = {
-        name.removeprefix("edgellm/data/") for name in names if name.startswith("edgellm/data/android/")
-    }
+    folders = ("edgellm/data/android/", "edgellm/data/ios/")
+    shipped = {name.removeprefix("edgellm/data/") for name in names if name.startswith(folders)}
     assert not listed or shipped == set(listed)
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
 

@@ -184,3 +184,64 @@ def android(
     if made.weights == "push":
         script = shlex.quote(str(made.path / PUSH_SCRIPT))
         note(f"Then copy the model to the phone: {script} {shlex.quote(str(bundle))}")
+
+
+@package.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Directory of the project.")
+@click.option("--id", help="Bundle identifier.  [default: com.example. and the bundle's name]")
+@click.option("--name", help="What the home screen shows.  [default: the bundle's name]")
+@click.option("--app-version", default="1.0.0", show_default=True, help="One to three numbers.")
+@click.option("--icon", type=click.Path(path_type=Path), help="A PNG, 1024 x 1024, without transparency.")
+@click.option("--team", help="Who signs the app: the ten characters of a team at Apple.")
+@click.option("--force", is_flag=True, help="Replace another project that stands at --out.")
+@json_option
+def ios(
+    bundle: Path, out: Path, id: str | None, name: str | None, app_version: str, icon: Path | None,
+    team: str | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write BUNDLE and a chat app as sources for Xcode.
+
+    BUNDLE is one that was built with --target apple-iphone. The same bundle and options give the same bytes.
+    The app is linked and signed on a Mac; README.md in --out has the two commands.
+    """
+    from edgellm.package.ios import STORE_BYTES, package_ios
+    from edgellm.units import bytes_text
+
+    with progress_bars({"copy": "Copying"}, quiet=as_json) as report:
+        made = package_ios(
+            bundle, out, id=id, name=name, version=app_version, icon=icon, team=team, force=force,
+            on_progress=report,
+        )  # fmt: skip
+    size = sum(made.bundle_bytes.values())
+    if as_json:
+        print_json(
+            {
+                "project": str(made.path),
+                "id": made.app.id,
+                "name": made.app.name,
+                "version": str(made.app.version),
+                "team": made.team,
+                "files": len(made.project.files) + 1,
+                "source_bytes": made.source_bytes,
+                "bundle_bytes": made.bundle_bytes,
+                "memory_bytes": made.memory_bytes,
+                "unchanged": made.unchanged,
+            }
+        )
+        return
+    parts = ", ".join(f"{key} {bytes_text(size)}" for key, size in made.bundle_bytes.items())
+    print_facts(
+        [
+            ("project", f"{made.path}{' (unchanged)' if made.unchanged else ''}"),
+            ("app", f"{made.app.name} {made.app.version}, {made.app.id}"),
+            ("model", f"{parts}; in the app"),
+            ("code", bytes_text(made.source_bytes)),
+            ("memory", f"{bytes_text(made.memory_bytes)} for one conversation of the whole context"),
+        ]
+    )
+    if size > STORE_BYTES:
+        note(f"Apple's store takes apps of up to {bytes_text(STORE_BYTES)}; this one is larger")
+    note(
+        f"On a Mac, in {shlex.quote(str(made.path / 'App'))}: xcodegen generate, then xcodebuild; README.md has both"
+    )

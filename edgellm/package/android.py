@@ -27,6 +27,7 @@ from edgellm.package.app import App
 from edgellm.package.chat_format import compile_chat_format
 from edgellm.package.folder import Report
 from edgellm.package.project import Project, write_project
+from edgellm.package.sources import is_made, read_sources
 from edgellm.resources import data_dir
 from edgellm.units import bytes_text
 
@@ -159,25 +160,12 @@ def shipped_sources() -> dict[str, bytes]:
     android, native = data_dir("android"), data_dir("native")
     if not (android / "settings.gradle.kts").is_file():
         raise EdgeLLMError("the sources of the Android app are not there; install edgellm from its wheel")
-    found = {f"native/{path}": data for path, data in _tree(native, _NATIVE).items()}
-    found |= _tree(android, sorted(entry.name for entry in android.iterdir() if entry.name not in MADE))
+    found = {f"native/{path}": data for path, data in read_sources(native, _NATIVE, MADE).items()}
+    names = sorted(entry.name for entry in android.iterdir() if not is_made(entry.name, MADE))
+    found |= read_sources(android, names, MADE)
     license = native.parent / "LICENSE"
     if license.is_file():
         found["LICENSE"] = license.read_bytes()
-    return found
-
-
-def _tree(root: Path, names: tuple[str, ...] | list[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for name in names:
-        if (root / name).is_file():
-            found[name] = (root / name).read_bytes()
-        for parent, folders, files in os.walk(root / name):
-            folders[:] = sorted(folder for folder in folders if folder not in MADE)
-            for file in sorted(files):
-                path = Path(parent) / file
-                if not path.name.endswith(".iml"):
-                    found[path.relative_to(root).as_posix()] = path.read_bytes()
     return found
 
 

@@ -179,7 +179,7 @@ def _slug(name: str) -> str:
 
 def _id(value: str, extra: str) -> str:
     part = rf"[A-Za-z][A-Za-z0-9{re.escape(extra)}]*"
-    words = [word for word in value.split(".") if word in _JAVA_WORDS]
+    words = [word for word in value.split(".") if word in _JAVA_WORDS and extra == "_"]
     if len(value) > MAX_ID or not re.fullmatch(rf"{part}(\.{part})+", value) or words:
         why = f" ({words[0]} is a word of Java)" if words else ""
         raise UsageError(

@@ -22,6 +22,7 @@ from edgellm.bundle.verify import check_file
 from edgellm.errors import EdgeLLMError
 from edgellm.package.app import App
 from edgellm.package.folder import Report, check_place, write_folder
+from edgellm.package.sources import is_made
 
 PROJECT_NAME = "edgellm-app.json"
 FORMAT_VERSION = 1
@@ -132,11 +133,11 @@ def foreign_files(path: Path, project: Project, made: Collection[str]) -> list[s
     for parent, folders, names in os.walk(path):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         folders[:] = [
-            name for name in folders if not _is_made(name, made) or _holds(parent, name, path, listed)
+            name for name in folders if not is_made(name, made) or _holds(parent, name, path, listed)
         ]
         found += [(Path(parent) / name).relative_to(path).as_posix() for name in (*names, *links)]
     return sorted(
-        name for name in found if name not in listed and not _is_made(name.rpartition("/")[2], made)
+        name for name in found if name not in listed and not is_made(name.rpartition("/")[2], made)
     )
 
 
@@ -144,10 +145,6 @@ def _holds(parent: str, name: str, path: Path, listed: Iterable[str]) -> bool:
     """Whether a folder holds files of the project."""
     folder = (Path(parent) / name).relative_to(path).as_posix() + "/"
     return any(one.startswith(folder) for one in listed)
-
-
-def _is_made(name: str, made: Collection[str]) -> bool:
-    return name in made or any(one.startswith("*") and name.endswith(one[1:]) for one in made)
 
 
 def _bundle_files(bundle: Bundle, folder: str) -> dict[str, FileEntry]:
