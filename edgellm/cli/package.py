@@ -242,6 +242,4 @@ def ios(
     )
     if size > STORE_BYTES:
         note(f"Apple's store takes apps of up to {bytes_text(STORE_BYTES)}; this one is larger")
-    note(
-        f"On a Mac, in {shlex.quote(str(made.path / 'App'))}: xcodegen generate, then xcodebuild; README.md has both"
-    )
+    note(f"Link and sign it on a Mac: {made.path / 'README.md'} has the two commands")

@@ -15,7 +15,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgellm.bundle.bundle import Bundle
 from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.package import app as apps
 from edgellm.package.app import App
@@ -34,7 +33,8 @@ ICON_SIDE = 1024
 """Xcode makes all sizes of one icon of this size."""
 STORE_BYTES = 4_000_000_000
 """What an app in Apple's store may have, unpacked."""
-MADE = ("build", ".build", ".swiftpm", "DerivedData", "Chat.xcodeproj", "Package.resolved", "xcuserdata", ".DS_Store")  # fmt: skip
+_XCODE = ("Chat.xcodeproj", "xcuserdata", "DerivedData", "Package.resolved")
+MADE = (*_XCODE, "build", ".build", ".swiftpm", ".DS_Store")
 """What XcodeGen, Xcode and the Finder put into a project."""
 _PACKAGE = ("Package.swift", "Sources", "Tests")
 _NATIVE = ("Package.swift", "include", "src")
