@@ -1,4 +1,4 @@
-"""Where edgellm's files are: `targets/`, `models/`, `native/`, `android/`, `ios/`, which ship with it, and what it keeps."""
+"""Where edgellm's files are: `targets/`, `native/` and others, which ship with it, and what it keeps."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgellm.bundle import Bundle
+from edgellm.bundle.manifest import MANIFEST_NAME
 from edgellm.errors import EdgeLLMError, UnsupportedError, UsageError
 from edgellm.package.ios import BUNDLE_FOLDER, MADE, package_ios
 from tests.ios.software import OBJECTIVE_C
@@ -248,7 +249,7 @@ def test_the_same_again_changes_nothing_and_elsewhere_gives_the_same_bytes(
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["unchanged"] is True and report["files"] == len(tree(project))
-    manifest = f"{BUNDLE_FOLDER}/manifest.json"
+    manifest = f"{BUNDLE_FOLDER}/{MANIFEST_NAME}"
     assert report["source_bytes"] + sum(report["bundle_bytes"].values()) == sum(
         len(data) for name, data in tree(project).items() if name not in ("edgellm-app.json", manifest)
     )
