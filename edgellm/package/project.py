@@ -136,9 +136,7 @@ def foreign_files(path: Path, project: Project, made: Collection[str]) -> list[s
             name for name in folders if not is_made(name, made) or _holds(parent, name, path, listed)
         ]
         found += [(Path(parent) / name).relative_to(path).as_posix() for name in (*names, *links)]
-    return sorted(
-        name for name in found if name not in listed and not is_made(name.rpartition("/")[2], made)
-    )
+    return sorted(name for name in found if name not in listed and not is_made(name.rpartition("/")[2], made))
 
 
 def _holds(parent: str, name: str, path: Path, listed: Iterable[str]) -> bool:
