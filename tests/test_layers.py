@@ -28,7 +28,7 @@ MAY_IMPORT = {
     },
     "engine": {"errors", "units", "bundle", "text", "backends"},
     "server": {"errors", "units", "bundle", "text", "backends", "engine"},
-    "package": {"errors", "units", "resources", "bundle"},
+    "package": {"errors", "units", "resources", "bundle", "text"},
     "evaluation": {"errors", "bundle", "text", "checkpoint", "backends", "builder"},
     "bench": {
         *("errors", "units", "machine", "adapters", "quantize", "bundle", "checkpoint", "compile"),
