@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from edgellm.cli.output import json_option, note, print_facts, print_json, progress_bars
+
+if TYPE_CHECKING:
+    from edgellm.package.project import AppProject
 
 
 @click.group()
@@ -140,16 +143,8 @@ def android(
     if as_json:
         print_json(
             {
-                "project": str(made.path),
-                "id": made.app.id,
-                "name": made.app.name,
-                "version": str(made.app.version),
+                **_values(made),
                 "weights": made.weights,
-                "files": len(made.project.files) + 1,
-                "source_bytes": made.source_bytes,
-                "bundle_bytes": made.bundle_bytes,
-                "memory_bytes": made.memory_bytes,
-                "unchanged": made.unchanged,
                 "apk": None
                 if built is None
                 else {
@@ -163,14 +158,7 @@ def android(
         )
         return
     where = {"assets": "in the app", "download": f"downloaded from {url}", "push": f"copied by {PUSH_SCRIPT}"}
-    parts = ", ".join(f"{key} {bytes_text(size)}" for key, size in made.bundle_bytes.items())
-    facts = [
-        ("project", f"{made.path}{' (unchanged)' if made.unchanged else ''}"),
-        ("app", f"{made.app.name} {made.app.version}, {made.app.id}"),
-        ("model", f"{parts}; {where[made.weights]}"),
-        ("code", bytes_text(made.source_bytes)),
-        ("memory", f"{bytes_text(made.memory_bytes)} for one conversation of the whole context"),
-    ]
+    facts = _facts(made, where[made.weights])
     if built:
         code = f"C {bytes_text(built.library_bytes)}, Java {bytes_text(built.dex_bytes)}"
         facts.append(("apk", f"{built.path}, {bytes_text(built.bytes)} ({code}), in {built.seconds:.1f} s"))
@@ -217,29 +205,41 @@ def ios(
     if as_json:
         print_json(
             {
-                "project": str(made.path),
-                "id": made.app.id,
-                "name": made.app.name,
-                "version": str(made.app.version),
+                **_values(made),
                 "team": made.team,
-                "files": len(made.project.files) + 1,
-                "source_bytes": made.source_bytes,
-                "bundle_bytes": made.bundle_bytes,
-                "memory_bytes": made.memory_bytes,
-                "unchanged": made.unchanged,
             }
         )
         return
-    parts = ", ".join(f"{key} {bytes_text(size)}" for key, size in made.bundle_bytes.items())
-    print_facts(
-        [
-            ("project", f"{made.path}{' (unchanged)' if made.unchanged else ''}"),
-            ("app", f"{made.app.name} {made.app.version}, {made.app.id}"),
-            ("model", f"{parts}; in the app"),
-            ("code", bytes_text(made.source_bytes)),
-            ("memory", f"{bytes_text(made.memory_bytes)} for one conversation of the whole context"),
-        ]
-    )
+    print_facts(_facts(made, "in the app"))
     if size > STORE_BYTES:
         note(f"Apple's store takes apps of up to {bytes_text(STORE_BYTES)}; this one is larger")
     note(f"Link and sign it on a Mac: {made.path / 'README.md'} has the two commands")
+
+
+def _values(made: AppProject) -> dict[str, Any]:
+    """What --json says of any app's project."""
+    return {
+        "project": str(made.path),
+        "id": made.app.id,
+        "name": made.app.name,
+        "version": str(made.app.version),
+        "files": len(made.project.files) + 1,
+        "source_bytes": made.source_bytes,
+        "bundle_bytes": made.bundle_bytes,
+        "memory_bytes": made.memory_bytes,
+        "unchanged": made.unchanged,
+    }
+
+
+def _facts(made: AppProject, where: str) -> list[tuple[str, str]]:
+    """What people are told of it; `where` its model is."""
+    from edgellm.units import bytes_text
+
+    parts = ", ".join(f"{key} {bytes_text(size)}" for key, size in made.bundle_bytes.items())
+    return [
+        ("project", f"{made.path}{' (unchanged)' if made.unchanged else ''}"),
+        ("app", f"{made.app.name} {made.app.version}, {made.app.id}"),
+        ("model", f"{parts}; {where}"),
+        ("code", bytes_text(made.source_bytes)),
+        ("memory", f"{bytes_text(made.memory_bytes)} for one conversation of the whole context"),
+    ]

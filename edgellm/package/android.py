@@ -26,7 +26,7 @@ from edgellm.package import app as apps
 from edgellm.package.app import App
 from edgellm.package.chat_format import compile_chat_format
 from edgellm.package.folder import Report
-from edgellm.package.project import Project, write_project
+from edgellm.package.project import AppProject, write_project
 from edgellm.package.sources import is_made, read_sources
 from edgellm.resources import data_dir
 from edgellm.units import bytes_text
@@ -56,22 +56,10 @@ _NATIVE = ("CMakeLists.txt", "include", "src")
 
 
 @dataclass(frozen=True)
-class AndroidProject:
-    """A written project. `unchanged`: the same one stood there already. Sizes are in bytes."""
+class AndroidProject(AppProject):
+    """A written project for Android Studio."""
 
-    path: Path
-    project: Project
-    app: App
     weights: Weights
-    unchanged: bool
-    bundle_bytes: dict[str, int]
-    memory_bytes: int
-
-    @property
-    def source_bytes(self) -> int:
-        """All but the bundle."""
-        folder = f"{BUNDLE_FOLDER}/"
-        return sum(file.bytes for file in self.project.files if not file.path.startswith(folder))
 
 
 def package_android(
@@ -112,7 +100,7 @@ def package_android(
         for path in _DEFAULT_ICON:
             del texts[path]
         texts[_ICON] = app.icon.data
-    place, project, unchanged = write_project(
+    written = write_project(
         out,
         app,
         opened,
@@ -124,8 +112,7 @@ def package_android(
         force=force,
         on_progress=on_progress,
     )
-    sizes = apps.sizes(opened)
-    return AndroidProject(place, project, app, chosen, unchanged, sizes, apps.memory_bytes(opened))
+    return AndroidProject(**vars(written), weights=chosen)
 
 
 def _weights(bundle: Bundle, weights: Weights | None, url: str | None) -> Weights:

@@ -20,7 +20,7 @@ from edgellm.package import app as apps
 from edgellm.package.app import App
 from edgellm.package.chat_format import compile_chat_format
 from edgellm.package.folder import Report
-from edgellm.package.project import Project, write_project
+from edgellm.package.project import AppProject, write_project
 from edgellm.package.sources import read_sources
 from edgellm.resources import data_dir
 
@@ -43,22 +43,10 @@ _ICON_FILE = "AppIcon.png"
 
 
 @dataclass(frozen=True)
-class IosProject:
-    """A written project. `unchanged`: the same one stood there already. Sizes are in bytes."""
+class IosProject(AppProject):
+    """A written project for Xcode."""
 
-    path: Path
-    project: Project
-    app: App
     team: str | None
-    unchanged: bool
-    bundle_bytes: dict[str, int]
-    memory_bytes: int
-
-    @property
-    def source_bytes(self) -> int:
-        """All but the bundle."""
-        folder = f"{BUNDLE_FOLDER}/"
-        return sum(file.bytes for file in self.project.files if not file.path.startswith(folder))
 
 
 def package_ios(
@@ -96,7 +84,7 @@ def package_ios(
     if app.icon is not None:
         texts[f"{_ICON_FOLDER}/{_ICON_FILE}"] = app.icon.data
         texts[f"{_ICON_FOLDER}/Contents.json"] = _with_icon(texts[f"{_ICON_FOLDER}/Contents.json"])
-    place, project, unchanged = write_project(
+    written = write_project(
         out,
         app,
         opened,
@@ -107,7 +95,7 @@ def package_ios(
         force=force,
         on_progress=on_progress,
     )
-    return IosProject(place, project, app, team, unchanged, apps.sizes(opened), apps.memory_bytes(opened))
+    return IosProject(**vars(written), team=team)
 
 
 def shipped_sources() -> dict[str, bytes]:

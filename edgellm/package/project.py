@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from edgellm.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry
 from edgellm.bundle.paths import plain_file
 from edgellm.bundle.verify import check_file
 from edgellm.errors import EdgeLLMError
-from edgellm.package.app import App
+from edgellm.package.app import App, memory_bytes, sizes
 from edgellm.package.folder import Report, check_place, write_folder
 from edgellm.package.sources import is_made
 
@@ -52,6 +53,24 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[ProjectFile, ...]
 
 
+@dataclass(frozen=True)
+class AppProject:
+    """A written project. `unchanged`: the same one stood there already. Sizes are in bytes."""
+
+    path: Path
+    project: Project
+    app: App
+    unchanged: bool
+    bundle_bytes: dict[str, int]
+    memory_bytes: int
+
+    @property
+    def source_bytes(self) -> int:
+        """All but the bundle."""
+        folder = self.project.bundle
+        return sum(f.bytes for f in self.project.files if not folder or not f.path.startswith(f"{folder}/"))
+
+
 def write_project(
     out: str | os.PathLike[str],
     app: App,
@@ -64,7 +83,7 @@ def write_project(
     programs: Collection[str] = (),
     force: bool = False,
     on_progress: Report | None = None,
-) -> tuple[Path, Project, bool]:
+) -> AppProject:
     """Write a project to `out`.
 
     Args:
@@ -73,9 +92,6 @@ def write_project(
         made: names of what other tools put into a project and make again (build folders); `force` loses them.
         force: replace another project, or one that has been changed.
         on_progress: called with ("copy", bytes written, bytes in all).
-
-    Returns:
-        Where it is, what its list says, and whether this very project stood there already.
 
     Raises:
         EdgeLLMError: something else is at `out`, or it cannot be written. BundleError: the bundle is damaged.
@@ -97,12 +113,14 @@ def write_project(
         files=tuple(sorted(files, key=lambda file: file.path)),
     )
     text = msgspec.json.format(msgspec.json.encode(project), indent=1) + b"\n"
-    if _stands(place, project, text, made):
-        return place, project, True
+    unchanged = _stands(place, project, text, made)
+    written = AppProject(place, project, app, unchanged, sizes(bundle), memory_bytes(bundle))
+    if unchanged:
+        return written
     _check_free(place, system, made, force=force)
     texts = {**texts, PROJECT_NAME: text}
     write_folder(place, "the project", bundle, texts, copied, programs=programs, on_progress=on_progress)
-    return place, project, False
+    return written
 
 
 def read_project(path: Path) -> Project | None:
