@@ -19,9 +19,7 @@ RESULTS = sorted((BENCHMARKS / "results").glob("browser-*.jsonl"))
 
 def browser(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / "browser.py"), *map(str, arguments)]
-    # A test before may have set TVM to its runtime alone, which cannot build.
-    environment = {key: value for key, value in os.environ.items() if key != "TVM_USE_RUNTIME_LIB"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 @pytest.fixture(scope="module")

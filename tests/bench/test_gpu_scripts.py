@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,9 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
-    # A test before may have set TVM to its runtime alone, which cannot lower a shape.
-    environment = {key: value for key, value in os.environ.items() if key != "TVM_USE_RUNTIME_LIB"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 @pytest.fixture(scope="module")

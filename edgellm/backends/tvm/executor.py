@@ -145,16 +145,21 @@ def _load(tvm: Any, library: Path) -> Any:
 
 def _import_runtime(threads: int) -> Any:
     """TVM without its compiler, unless that is in use already (a process that has just built a bundle)."""
-    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
     # Read when the pool of the calling thread starts. Pinned threads could meet those of other programs.
     os.environ["TVM_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TVM_BIND_THREADS", "0")
     # How long an idle worker spins before it sleeps. TVM's default takes a core for 150 ms after every
     # answer; these 5 ms cover the pauses between steps.
     os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "10000")
-    import tvm
-    import tvm.runtime.vm
-
+    # Read by the import alone. Programs that this process starts later shall be able to compile.
+    kept = os.environ.get("TVM_USE_RUNTIME_LIB")
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    try:
+        import tvm
+        import tvm.runtime.vm
+    finally:
+        if kept is None:
+            del os.environ["TVM_USE_RUNTIME_LIB"]
     return tvm
 
 

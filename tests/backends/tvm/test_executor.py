@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -80,6 +84,18 @@ def test_only_the_wanted_rows_come_back() -> None:
     assert everything.shape == (20, model.limits.vocab_size)
     assert np.array_equal(rows(model, 20, [3, 1], 19, 4), everything[[19, 4]])
     assert rows(model, 20, [3, 1]).shape == (0, model.limits.vocab_size)
+
+
+def test_programs_started_by_a_process_that_holds_the_runtime_can_compile(demo_int4: Path) -> None:
+    code = (
+        "import subprocess, sys; from edgellm.engine import Engine\n"
+        "with Engine(sys.argv[1]): import tvm.base\n"
+        "assert tvm.base._RUNTIME_ONLY\n"
+        "subprocess.run([sys.executable, '-c', 'import tvm.tirx.script'], check=True)"
+    )
+    command = [sys.executable, "-c", code, str(demo_int4)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _error(values: np.ndarray, reference: np.ndarray) -> float:
