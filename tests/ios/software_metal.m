@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <os/proc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -489,7 +490,11 @@ static void run(const struct work* work) {
     _status = MTLCommandBufferStatusError;
     return;
   }
+  // Kernels share what they run on, whichever engine of the process launches them.
+  static pthread_mutex_t turns = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&turns);
   for (int i = 0; i < _count; i++) run(&_work[i]);
+  pthread_mutex_unlock(&turns);
   note("step", "launches", (unsigned long)_count);
   _status = MTLCommandBufferStatusCompleted;
 }
@@ -633,6 +638,7 @@ size_t os_proc_available_memory(void) { return fault("process") >= 0 ? (size_t)f
 id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return fault("device") >= 0 ? nil : [SoftwareDevice new]; }
 
 __attribute__((destructor)) static void none_is_left(void) {
+  for (int i = 0; i < 200 && live != 0; i++) usleep(10000);  // threads may be about to let go of what they have
   if (live == 0) return;
   fprintf(stderr, "software metal: %ld objects are left\n", (long)live);
   _exit(97);

@@ -119,6 +119,22 @@ final class EngineTests: XCTestCase {
         } catch is CancellationError {}
     }
 
+    func testStreamsAreCancelledAtAnyMoment() async throws {
+        let engine = try await open()
+        for moment in 0..<30 {
+            let stream = engine.stream(question, settings: endless(of: engine))
+            try await Task.sleep(nanoseconds: UInt64(moment) * 700_000)
+            if moment % 3 > 0 {
+                stream.cancel()
+            }
+            if moment % 3 > 1 {
+                try await ends(stream, with: .cancelled)
+            }
+        }
+        let answer = try await engine.answer(question, settings: settings(of: engine, tokens: 2))
+        XCTAssertGreaterThan(answer.usage.answerTokens, 0)
+    }
+
     func testAStreamKeepsItsEngine() async throws {
         var engine: Engine? = try await open()
         let stream = engine!.stream(question, settings: settings(of: engine!, tokens: 4))
