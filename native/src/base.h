@@ -8,6 +8,12 @@
 
 #include "edgellm.h"
 
+/* Every processor shall give the same numbers, so products and sums are rounded one by one. Clang is told here, as
+ * Xcode builds with flags of its own; GCC knows only -ffp-contract=off. */
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 #define ELL_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Note why something failed, unless `error` is NULL; always false, to be returned. */

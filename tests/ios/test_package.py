@@ -149,6 +149,19 @@ def test_the_written_core_compiles_for_iphones(project: Path, tmp_path: Path) ->
     assert {platform_of(file) for file in objects} == {PLATFORMS["ios"]}
 
 
+def test_arithmetic_is_not_fused_on_apples_processors(project: Path, tmp_path: Path) -> None:
+    """Xcode's compiler fuses products and sums unless the source forbids it; tokens would then differ."""
+    require(module="ziglang", reason="compiles for other systems: pip install 'edgellm[tvm]'")
+    native = project / "native"
+    own = (f"-I{native / 'include'}", f"-I{native / 'src'}", "-O2", "-ffp-contract=on")
+    assembly = tmp_path / "sampler.s"
+    called = [*clang("ios"), *FLAGS, *own, "-S", native / "src/sampler.c", "-o", assembly]
+    subprocess.run(called, check=True)
+    text = assembly.read_text(encoding="latin-1")  # the compiler's comments hold any bytes
+    assert "fmul" in text
+    assert not re.search(r"\bfn?m(add|sub|la|ls)\b", text)
+
+
 def test_swift_names_what_the_core_has(project: Path) -> None:
     """Functions, and members of its structs that Swift fills and reads."""
     header = (project / "native/include/edgellm.h").read_text()
