@@ -163,7 +163,7 @@ struct ell_prefix ell_blocks_match(struct ell_blocks *blocks, const int32_t *tok
 
 int32_t ell_blocks_follow(struct ell_blocks *blocks, const struct ell_prefix *prefix, bool *copy)
 {
-    *copy = true;
+    *copy = false;
     if (prefix->alike == 0)
         return ELL_NO_BLOCK;
     struct ell_block *source = &blocks->all[prefix->source];
@@ -172,12 +172,13 @@ int32_t ell_blocks_follow(struct ell_blocks *blocks, const struct ell_prefix *pr
         if ((size_t)source->count == prefix->alike && prefix->alike < ELL_BLOCK) {
             remove_from_tree(blocks, prefix->source);
             source->holders = 1;
-            *copy = false;
             return prefix->source;
         }
-        add_idle(blocks, prefix->source); /* used just now, and not to be taken for its own copy */
+        add_idle(blocks, prefix->source); /* used just now: the last one to be taken for its own copy */
     }
-    return ell_blocks_take(blocks);
+    int32_t block = ell_blocks_take(blocks);
+    *copy = block != prefix->source;
+    return block;
 }
 
 int32_t ell_blocks_seal(struct ell_blocks *blocks, int32_t block, int32_t parent, const int32_t *tokens)

@@ -114,6 +114,8 @@ static bool copy_buffer(struct ell_device *device, ell_handle buffer, uint64_t s
     note_number(self, 'c', number_of(buffer));
     note_number(self, 'f', source);
     note_number(self, 't', target);
+    if ((source < target ? target - source : source - target) < bytes)
+        return ell_fail(error, "a copy of %llu bytes to where a part of them lies", (unsigned long long)bytes);
     return inside(buffer, source, bytes, error) && inside(buffer, target, bytes, error);
 }
 

@@ -112,3 +112,17 @@ def test_answers_are_the_same_with_and_without(
             assert_same(engine.executor, prompt, one, other)
     assert sum(one["cached_tokens"] for one in usages(shared.stderr)) > 300
     assert not any(one["cached_tokens"] for one in usages(alone.stderr))
+
+
+def test_a_block_may_be_the_last_one_for_its_own_copy(programs: dict[str, Path], demo_gpu: Path) -> None:
+    """Four blocks for two conversations: the recording device takes no copy of a block onto itself."""
+    size = ("--device", "recording", "--batch", "2", "--context", "64")
+    memory = memory_for(range(4, 5), programs["edgellm-native"], demo_gpu, *size)
+    rng = random.Random(5)
+    prompts: list[list[int]] = []
+    while len(prompts) < 60:
+        prompts.append(next_prompt(rng, prompts)[:58])
+    command = (*size, "--memory", str(memory), "--ids", "--usage", "--ignore-end", "--max-tokens", "6")
+    done = run(programs["edgellm-native"], demo_gpu, *command, given=lines(prompts))
+    assert [len(answer) for answer in ids_of(done)] == [6] * len(prompts)
+    assert sum(one["cached_tokens"] for one in usages(done.stderr)) > 300
