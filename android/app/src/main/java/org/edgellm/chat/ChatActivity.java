@@ -94,6 +94,7 @@ public final class ChatActivity extends Activity implements ChatModel.Listener {
     private void start() {
         if (model != null) model.close();
         model = new ChatModel(this, preferences, this);
+        setAnswering(false); // a model that is closed tells of no end
         setReady(false);
         showNotice(getString(R.string.preparing), getString(R.string.welcome), null);
         status.setText(R.string.preparing);
@@ -109,6 +110,11 @@ public final class ChatActivity extends Activity implements ChatModel.Listener {
         bubbles.beginTheirs();
         setAnswering(true);
         model.send(text);
+    }
+
+    @Override
+    public void onFound(PackagedModel found) {
+        packaged = found;
     }
 
     @Override
@@ -131,12 +137,11 @@ public final class ChatActivity extends Activity implements ChatModel.Listener {
     }
 
     @Override
-    public void onQuestion(ChatModel.Question question, PackagedModel asked, Memory memory) {
-        packaged = asked;
+    public void onQuestion(ChatModel.Question question, Memory memory) {
         final boolean tight = question == ChatModel.Question.TIGHT_MEMORY;
         String text = tight
                 ? getString(R.string.tight_text, memory)
-                : getString(R.string.download_text, (asked.files.bytes + 999999) / 1000000);
+                : getString(R.string.download_text, (packaged.files.bytes + 999999) / 1000000);
         new AlertDialog.Builder(this)
                 .setTitle(tight ? R.string.tight_title : R.string.download_title)
                 .setMessage(text)
@@ -162,14 +167,13 @@ public final class ChatActivity extends Activity implements ChatModel.Listener {
     }
 
     @Override
-    public void onReady(PackagedModel opened, String device) {
-        packaged = opened;
-        ready = getString(R.string.ready, opened.name, device);
+    public void onReady(String device) {
+        ready = getString(R.string.ready, packaged.name, device);
         title.setText(R.string.app_name);
         status.setText(ready);
         progress.setVisibility(View.INVISIBLE);
         setReady(true);
-        showNotice(opened.name, getString(R.string.welcome), null);
+        showNotice(packaged.name, getString(R.string.welcome), null);
     }
 
     @Override

@@ -37,15 +37,18 @@ final class ChatModel {
 
     /** Called on the main thread. */
     interface Listener {
+        /** Before anything is loaded: this is what the app was packaged with. */
+        void onFound(PackagedModel model);
+
         void onProgress(PackagedModel.Weights weights, long done, long bytes);
 
         void onOpening();
 
-        void onQuestion(Question question, PackagedModel model, Memory memory);
+        void onQuestion(Question question, Memory memory);
 
         void onTooLarge(Memory memory);
 
-        void onReady(PackagedModel model, String device);
+        void onReady(String device);
 
         void onFailed(String why);
 
@@ -143,7 +146,15 @@ final class ChatModel {
 
     private void open(boolean download, boolean tight) throws IOException {
         if (engine != null) return;
-        if (model == null) model = new PackagedModel(context);
+        if (model == null) {
+            model = new PackagedModel(context);
+            tell(new Runnable() {
+                @Override
+                public void run() {
+                    listener.onFound(model);
+                }
+            });
+        }
         Options options = new Options();
         options.context = contextOf(model);
         final Memory memory = model.memory(options.context, options.batch);
@@ -186,7 +197,7 @@ final class ChatModel {
         tell(new Runnable() {
             @Override
             public void run() {
-                listener.onReady(model, device);
+                listener.onReady(device);
             }
         });
     }
@@ -290,7 +301,7 @@ final class ChatModel {
         tell(new Runnable() {
             @Override
             public void run() {
-                listener.onQuestion(question, model, memory);
+                listener.onQuestion(question, memory);
             }
         });
     }
