@@ -1,12 +1,17 @@
 import java.io.File
+import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.Job
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
 import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.delay
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withTimeout
+import org.edgellm.Engine
 import org.edgellm.EngineException
 import org.edgellm.Message
 import org.edgellm.Options
@@ -46,9 +51,22 @@ fun main(arguments: Array<String>) = runBlocking {
 
     // So does one that is cancelled.
     val job = launch(Dispatchers.Default) { engine.answers(listOf(Message.user(questions[0])), endless).collect {} }
-    kotlinx.coroutines.delay(50)
+    delay(50)
     job.cancel()
     job.join()
+
+    // And one that is cancelled while it starts.
+    repeat(5) {
+        lateinit var starting: Job
+        val messages = object : AbstractList<Message>() {
+            override val size = 1
+
+            override fun get(index: Int): Message = Message.user(questions[0]).also { starting.cancel() }
+        }
+        starting = launch(Dispatchers.Default, CoroutineStart.LAZY) { engine.answers(messages, endless).collect {} }
+        starting.join()
+    }
+    withTimeout(10_000) { while (openRequests(engine) > 0) delay(10) }
 
     try {
         engine.answers(listOf(Message.assistant("x")), settings).collect {}
@@ -58,4 +76,11 @@ fun main(arguments: Array<String>) = runBlocking {
     }
     engine.closeLater()
     println("done")
+}
+
+/** Requests that the engine still holds, which it tells nobody else. */
+private fun openRequests(engine: Engine): Int {
+    val field = Engine::class.java.getDeclaredField("requests").apply { isAccessible = true }
+    val requests = field.get(engine) as Set<*>
+    return synchronized(requests) { requests.size }
 }

@@ -2,7 +2,10 @@ package org.edgellm
 
 import java.io.File
 import java.io.IOException
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.DelicateCoroutinesApi
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.ExperimentalCoroutinesApi
 import kotlinx.coroutines.channels.awaitClose
 import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.flow.Flow
@@ -39,10 +42,12 @@ suspend fun openEngine(bundle: File, options: Options = Options()): Engine =
 /** Close without blocking the caller's thread. */
 suspend fun Engine.closeLater(): Unit = withContext(Dispatchers.IO) { close() }
 
+@OptIn(DelicateCoroutinesApi::class, ExperimentalCoroutinesApi::class) // ATOMIC: one or the other, by version
 private fun pieces(onEnd: (Usage) -> Unit, start: () -> Request): Flow<String> =
     callbackFlow {
         val request = start()
-        launch(Dispatchers.IO) {
+        // Begun even if the collector was cancelled meanwhile: it is what closes the request.
+        launch(Dispatchers.IO, CoroutineStart.ATOMIC) {
             try {
                 while (true) send(request.next() ?: break)
                 onEnd(request.usage())
