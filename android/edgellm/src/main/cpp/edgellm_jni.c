@@ -118,8 +118,10 @@ static jlong native_open(JNIEnv *env, jclass type, jbyteArray bundle, jbyteArray
     (void)type;
     jlong given[4];
     (*env)->GetLongArrayRegion(env, numbers, 0, 4, given);
-    char *texts[4] = {text_of(env, bundle, NULL), text_of(env, device, NULL), text_of(env, chat, NULL),
-                      text_of(env, cache, NULL)};
+    jbyteArray arrays[4] = {bundle, device, chat, cache};
+    char *texts[4] = {0};
+    for (size_t i = 0; i < 4 && !(*env)->ExceptionCheck(env); i++)
+        texts[i] = text_of(env, arrays[i], NULL);
     struct ell_engine *engine = NULL;
     if (!(*env)->ExceptionCheck(env)) {
         struct ell_options options = {.device = texts[1], .chat = texts[2], .cache = texts[3], .context = given[0],
