@@ -52,6 +52,11 @@ _DEFAULT_ICON = (
 )
 _MANIFEST = "app/src/main/AndroidManifest.xml"
 _NETWORK = re.compile(rb"    <!-- For a model that is downloaded.*?INTERNET\" />\n\n", re.DOTALL)
+_ADDRESS = re.compile(
+    r"https://(?:[a-z\d][\w.-]*|\[[\da-f:.]+\])(?::\d+)?(?:/(?:[\w.~!$&'()*+,;=:@/-]|%[\da-f]{2})*)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""The characters of RFC 3986 for an address without user, query and fragment."""
 _NATIVE = ("CMakeLists.txt", "include", "src")
 
 
@@ -124,22 +129,27 @@ def _weights(bundle: Bundle, weights: Weights | None, url: str | None) -> Weight
             "--weights download and --url belong together: --url is the https address of the bundle's "
             "directory"
         )
-    if url is not None:
-        parts = urlsplit(url)
-        if (
-            parts.scheme != "https"
-            or not parts.hostname
-            or parts.query
-            or parts.fragment
-            or not url.isascii()
-        ):
-            raise UsageError(f"--url {url} must be https://HOST/PATH, the address of the bundle's directory")
+    if url is not None and not _is_address(url):
+        raise UsageError(
+            f"--url {url!r} must be https://HOST/PATH, the address of the bundle's directory: without user, query "
+            "and fragment, and with %20 for a space"
+        )
     if weights == "assets" and size > MAX_ASSETS_BYTES:
         raise EdgeLLMError(
             f"the bundle has {bytes_text(size)} and an app holds {bytes_text(MAX_ASSETS_BYTES)} at most: use "
             "--weights download --url ..., or --weights push"
         )
     return weights
+
+
+def _is_address(url: str) -> bool:
+    """Whether an app can download a directory's files from there."""
+    if _ADDRESS.fullmatch(url) is None:
+        return False
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # no such port, or no such IPv6 address
+        return False
 
 
 def shipped_sources() -> dict[str, bytes]:

@@ -171,6 +171,14 @@ def test_the_network_is_asked_for_only_to_download(project: Path, bundle: Path, 
     assert "permission" not in silent and ET.fromstring(silent).find("application") is not None
 
 
+@pytest.mark.parametrize(
+    "url", ["https://[2001:db8::1]:8443/a", "HTTPS://Example.org", "https://a-b.example/m/v1.0/x%20y/~z(1)@2/"]
+)
+def test_addresses_of_the_directory(bundle: Path, tmp_path: Path, url: str) -> None:
+    made = package_android(bundle, tmp_path / "app", url=url)
+    assert properties((made.path / ASSETS / "model.properties").read_bytes())["url"] == url
+
+
 def test_a_bundle_that_is_pushed(bundle: Path, tmp_path: Path) -> None:
     """The script, with a stand-in for adb that notes what it is told."""
     made = package_android(bundle, tmp_path / "app", weights="push", id="org.example.app")
@@ -222,6 +230,16 @@ def test_large_bundles_do_not_travel_with_the_app(bundle: Path, tmp_path: Path) 
         ({"url": "http://example.org/"}, "must be https"),
         ({"url": "https://example.org/?a=1"}, "must be https"),
         ({"url": "https:///x"}, "must be https"),
+        ({"url": "https://[::1/x"}, "must be https"),
+        ({"url": "https://[:::::]/x"}, "must be https"),
+        ({"url": "https://user:secret@example.org/"}, "must be https"),
+        ({"url": "https://example.org:99999/"}, "must be https"),
+        ({"url": "https://example.org:0/"}, "must be https"),
+        ({"url": "https://example.org/a b"}, "%20 for a space"),
+        ({"url": "https://example.org/\nweights=ASSETS"}, r"/\\nweights=ASSETS' must be https"),
+        ({"url": "https://example.org/\n"}, "must be https"),
+        ({"url": "https://example.org/%4"}, "must be https"),
+        ({"url": "https://example.org/é"}, "must be https"),
     ],
 )
 def test_wrong_options_are_refused(bundle: Path, tmp_path: Path, options: dict[str, str], said: str) -> None:
