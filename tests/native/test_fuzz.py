@@ -54,7 +54,7 @@ def tokenizers(folder: Path, demo_gpu: Path) -> list[Path]:
 
 
 def prompts(folder: Path, demo_gpu: Path) -> list[Path]:
-    for index, text in enumerate(texts(2)[:100]):
+    for index, text in enumerate(texts(2, 100)):
         (folder / f"{index}.txt").write_bytes(text.encode())
     return sorted(folder.glob("*.txt"))
 

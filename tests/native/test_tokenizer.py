@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from edgellm.resources import data_dir
 from tests.native.tokenizers_of_families import CORPUS, FAMILIES
 
-TEXTS = 1500
+TEXTS = 10_000
 _PIECES = [
     " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", "\u0085", "'s", "'S", "'\u017f", "'Ll",
     "'RE", "\u2019t", "'", "\u2581", "\u2581\u2581", "<0x41>", "<unk>", "<s>", "<|im_start|>",
@@ -24,7 +24,7 @@ _PIECES = [
 ]  # fmt: skip
 
 
-def texts(seed: int) -> list[str]:
+def texts(seed: int, count: int = TEXTS) -> list[str]:
     """Random ones: pieces that tokenizers treat in ways of their own, words, characters of all planes."""
     rng = random.Random(seed)
     words = " ".join(CORPUS).split(" ")
@@ -38,7 +38,7 @@ def texts(seed: int) -> list[str]:
     ]
     marks = "a" + "\u0301\u0327\u0345\u0300" * 200
     found = [marks, "", " ", "  a", "a  ", " " * 3000, "a" * 3000, "\n" * 999, "é" * 500, *CORPUS]
-    while len(found) < TEXTS:
+    while len(found) < count:
         parts = []
         for _ in range(rng.randrange(1, 24)):
             kind = rng.randrange(5)
@@ -51,7 +51,7 @@ def texts(seed: int) -> list[str]:
             else:
                 parts.append(chr(rng.randrange(*rng.choice(planes))) * rng.randrange(1, 3))
         found.append("".join(parts))
-    return found
+    return found[:count]
 
 
 @pytest.fixture
