@@ -24,6 +24,8 @@ final class Chat {
         var temperature: Double?
         var topP: Double?
         var maxTokens = 1024
+        /// Tokens of a conversation, up to the model's own; more takes more memory.
+        var context = 4096
     }
 
     private(set) var state = State.loading
@@ -31,29 +33,58 @@ final class Chat {
     private(set) var isAnswering = false
     private(set) var info: Info?
     private(set) var defaults: Settings?
+    /// Tokens of the longest conversation that the model can have.
+    private(set) var longest: Int?
     var preferences = Preferences()
     /// Called before anything of this changes.
     var willChange: () -> Void = {}
 
     private let bundle: URL
-    private let options: Options
     private var engine: Engine?
+    /// What the preferences said when the engine was opened.
+    private var openedContext: Int?
+    private var isOpening = false
     private var answering: Task<Void, Never>?
     private var nextID = 0
 
-    init(bundle: URL, options: Options = Options()) {
+    init(bundle: URL) {
         self.bundle = bundle
-        self.options = options
     }
 
-    /// Open the model. Called again after a failure, it tries again.
+    /// What the settings offer for `Preferences.context`: doublings up to the longest.
+    var contexts: [Int] {
+        guard let longest else { return [] }
+        return sequence(first: 256) { $0 * 2 }.prefix { $0 < longest } + [longest]
+    }
+
+    /// Open the model, or open it anew where the preferences have another context now. Called again after a failure,
+    /// it tries again.
     func load() async {
-        guard engine == nil else { return }
-        change { state = .loading }
+        guard !isOpening, openedContext != preferences.context else { return }
+        isOpening = true
+        defer { isOpening = false }
+        repeat {
+            await open(context: preferences.context)
+        } while state == .ready && openedContext != preferences.context
+    }
+
+    private func open(context: Int) async {
+        stop()
+        await settle()
+        change {
+            engine = nil // two never take memory together
+            openedContext = nil
+            state = .loading
+        }
         do {
+            let own = try MemoryNeed(bundle: bundle).context
+            change { longest = own }
+            var options = Options()
+            options.context = min(context, own)
             let opened = try await Engine(bundle: bundle, options: options)
             change {
                 engine = opened
+                openedContext = context
                 info = opened.info
                 defaults = opened.defaults
                 state = .ready

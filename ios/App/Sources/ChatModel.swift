@@ -10,6 +10,7 @@ final class ChatModel: ObservableObject {
     @AppStorage("temperature") private var temperature = Double.nan
     @AppStorage("topP") private var topP = Double.nan
     @AppStorage("maxTokens") private var maxTokens = 1024
+    @AppStorage("context") private var context = Chat.Preferences().context
 
     init() {
         // `edgellm package ios` puts the bundle there, and its chat format beside it.
@@ -27,7 +28,7 @@ final class ChatModel: ObservableObject {
         get {
             Chat.Preferences(
                 instructions: instructions, temperature: temperature.isNaN ? nil : temperature,
-                topP: topP.isNaN ? nil : topP, maxTokens: maxTokens)
+                topP: topP.isNaN ? nil : topP, maxTokens: maxTokens, context: context)
         }
         set {
             objectWillChange.send()
@@ -35,6 +36,7 @@ final class ChatModel: ObservableObject {
             temperature = newValue.temperature ?? .nan
             topP = newValue.topP ?? .nan
             maxTokens = newValue.maxTokens
+            context = newValue.context
             chat.preferences = newValue
         }
     }

@@ -27,10 +27,15 @@ struct ChatScreen: View {
                         }
                     }
                 }
-                .sheet(isPresented: $showsSettings) {
+                .sheet(isPresented: $showsSettings, onDismiss: reload) {
                     SettingsScreen()
                 }
         }
+    }
+
+    /// Another context takes effect by opening the model anew.
+    private func reload() {
+        Task { await model.load() }
     }
 
     @ViewBuilder private var content: some View {

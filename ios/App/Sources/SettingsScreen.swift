@@ -33,10 +33,20 @@ struct SettingsScreen: View {
                 } footer: {
                     Text("A lower temperature gives answers that vary less.")
                 }
+                if let longest = model.chat.longest {
+                    Section {
+                        Picker("Longest conversation", selection: context(upTo: longest)) {
+                            ForEach(model.chat.contexts, id: \.self) { context in
+                                Text("\(context) tokens")
+                            }
+                        }
+                    } footer: {
+                        Text("A shorter one takes less memory. The model is opened anew for it.")
+                    }
+                }
                 if let info = model.chat.info {
                     Section("This device") {
                         LabeledContent("GPU", value: info.device)
-                        LabeledContent("Longest conversation", value: "\(info.context) tokens")
                         LabeledContent(
                             "Version",
                             value: Bundle.main.infoDictionary?["CFBundleShortVersionString"] as? String ?? "")
@@ -51,6 +61,10 @@ struct SettingsScreen: View {
                 }
             }
         }
+    }
+
+    private func context(upTo longest: Int) -> Binding<Int> {
+        Binding(get: { min(model.preferences.context, longest) }, set: { model.preferences.context = $0 })
     }
 }
 

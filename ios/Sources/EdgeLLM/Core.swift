@@ -15,7 +15,7 @@ final class Core: @unchecked Sendable {
         given.chat = texts[1]
         given.cache = texts[2]
         given.context = Int64(options.context ?? 0)
-        given.batch = Int64(options.batch ?? 0)
+        given.batch = Int64(options.batch)
         given.memory = options.memory ?? 0
         given.check_hashes = options.checksHashes ? 1 : 0
         guard let opened = ell_open(bundle.path, &given, &error) else {

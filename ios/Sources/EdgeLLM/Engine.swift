@@ -21,7 +21,7 @@ public final class Engine: Sendable {
     /// Throws `EdgeLLMError.opening` and `EdgeLLMError.memory`.
     public init(bundle: URL, options: Options = Options()) async throws {
         try MemoryNeed(bundle: bundle).check(
-            context: options.context, available: options.memory ?? MemoryNeed.available)
+            context: options.context, batch: options.batch, available: options.memory ?? MemoryNeed.available)
         var options = options
         options.cache = options.cache ?? Engine.cache()
         let given = options

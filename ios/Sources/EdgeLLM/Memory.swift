@@ -28,12 +28,13 @@ public struct MemoryNeed: Sendable, Hashable {
         }
     }
 
-    /// Bytes for one conversation of so many tokens.
-    public func bytes(context: Int) -> UInt64 {
-        let (cache, overflow) = token.multipliedReportingOverflow(by: UInt64(max(0, context)))
+    /// Bytes for conversations of so many tokens, so many at a time.
+    public func bytes(context: Int, batch: Int = 1) -> UInt64 {
+        let (one, large) = token.multipliedReportingOverflow(by: UInt64(max(0, context)))
+        let (cache, larger) = one.multipliedReportingOverflow(by: UInt64(max(0, batch)))
         let (some, more) = weights.addingReportingOverflow(cache)
         let (all, most) = some.addingReportingOverflow(runtime)
-        return overflow || more || most ? .max : all
+        return large || larger || more || most ? .max : all
     }
 
     /// Bytes that the system still leaves to this app; nil where it does not say.
@@ -50,8 +51,8 @@ public struct MemoryNeed: Sendable, Hashable {
     }
 
     /// Throws `EdgeLLMError.memory` if there is too little of it.
-    func check(context: Int?, available: UInt64?) throws {
-        let needed = bytes(context: min(context ?? self.context, self.context))
+    func check(context: Int?, batch: Int, available: UInt64?) throws {
+        let needed = bytes(context: min(context ?? self.context, self.context), batch: batch)
         if let available, needed > available {
             throw EdgeLLMError.memory(needed: needed, available: available)
         }

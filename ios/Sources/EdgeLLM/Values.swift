@@ -22,8 +22,8 @@ public struct Options: Sendable {
     public var device: String?
     /// Tokens of one conversation, its answer included; nil: as many as the bundle allows.
     public var context: Int?
-    /// Conversations that are answered side by side; nil: 4.
-    public var batch: Int?
+    /// Conversations that are answered side by side, each of which takes memory for a context.
+    public var batch = 1
     /// Bytes that weights, caches and buffers may take; nil: what the system leaves to this app.
     public var memory: UInt64?
     /// Also compare the hashes of large files, which takes about a second a gigabyte.
@@ -112,7 +112,7 @@ extension EdgeLLMError: LocalizedError {
             return text
         case .memory(let needed, let available):
             return "the model takes \(needed >> 20) MiB and \(available >> 20) MiB are free: close other apps, "
-                + "take a smaller context, or build it with a smaller quantization"
+                + "take a smaller context or batch, or build it with a smaller quantization"
         }
     }
 }

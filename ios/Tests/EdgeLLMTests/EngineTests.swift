@@ -57,7 +57,7 @@ final class EngineTests: XCTestCase {
     }
 
     func testAnswersAreMadeSideBySide() async throws {
-        let engine = try await open()
+        let engine = try await open { $0.batch = 4 }
         let settings = settings(of: engine, tokens: 5)
         let answers = try await withThrowingTaskGroup(of: Answer.self) { group in
             for number in 0..<6 {

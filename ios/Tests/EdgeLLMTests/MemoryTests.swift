@@ -20,13 +20,16 @@ final class MemoryTests: XCTestCase {
     func testWhatABundleTakes() throws {
         let need = try need(manifest)
         XCTAssertEqual(need.bytes(context: 100), 2005)
+        XCTAssertEqual(need.bytes(context: 100, batch: 3), 4005)
         XCTAssertEqual(need.bytes(context: .max), .max)
-        XCTAssertNoThrow(try need.check(context: nil, available: 2005))
-        XCTAssertNoThrow(try need.check(context: nil, available: nil))
-        XCTAssertNoThrow(try need.check(context: 10, available: 1105))
+        XCTAssertEqual(need.bytes(context: 1 << 40, batch: 1 << 40), .max)
+        XCTAssertNoThrow(try need.check(context: nil, batch: 1, available: 2005))
+        XCTAssertNoThrow(try need.check(context: nil, batch: 1, available: nil))
+        XCTAssertNoThrow(try need.check(context: 10, batch: 1, available: 1105))
+        XCTAssertThrowsError(try need.check(context: 10, batch: 2, available: 1204))
         // A context is never longer than the bundle's.
-        XCTAssertNoThrow(try need.check(context: 100_000, available: 2005))
-        XCTAssertThrowsError(try need.check(context: nil, available: 2004)) {
+        XCTAssertNoThrow(try need.check(context: 100_000, batch: 1, available: 2005))
+        XCTAssertThrowsError(try need.check(context: nil, batch: 1, available: 2004)) {
             XCTAssertEqual($0 as? EdgeLLMError, .memory(needed: 2005, available: 2004))
         }
     }

@@ -7,11 +7,10 @@ import XCTest
 /// The sample app's conversation, with the bundle that EDGELLM_BUNDLE names.
 final class ChatTests: XCTestCase {
     @MainActor
-    private func open(_ path: String? = nil) async throws -> Chat {
+    private func open(_ path: String? = nil, context: Int = 256) async throws -> Chat {
         let named = try XCTUnwrap(path ?? ProcessInfo.processInfo.environment["EDGELLM_BUNDLE"])
-        var options = Options()
-        options.context = 256
-        let chat = Chat(bundle: URL(fileURLWithPath: named), options: options)
+        let chat = Chat(bundle: URL(fileURLWithPath: named))
+        chat.preferences.context = context
         XCTAssertEqual(chat.state, .loading)
         await chat.load()
         chat.preferences.temperature = 0
@@ -114,6 +113,27 @@ final class ChatTests: XCTestCase {
         chat.send(" \n ")
         XCTAssertTrue(chat.turns.isEmpty)
         XCTAssertFalse(chat.isAnswering)
+    }
+
+    @MainActor
+    func testAnotherContextOpensTheModelAnew() async throws {
+        let chat = try await open(context: Chat.Preferences().context)
+        // As much as the bundle has, for one conversation.
+        XCTAssertEqual(chat.info?.context, 1024)
+        XCTAssertEqual(chat.info?.batch, 1)
+        XCTAssertEqual(chat.contexts, [256, 512, 1024])
+        chat.preferences.maxTokens = 200
+        chat.send("Count as far as you can.")
+        chat.preferences.context = 512
+        await chat.load()
+        XCTAssertEqual(chat.state, .ready)
+        XCTAssertEqual(chat.info?.context, 512)
+        XCTAssertFalse(chat.isAnswering)
+        XCTAssertEqual(chat.turns[1].note, "Stopped")
+        chat.preferences.maxTokens = 4
+        chat.send("What is a bundle?")
+        await chat.settle()
+        XCTAssertFalse(chat.turns[3].text.isEmpty)
     }
 
     @MainActor
