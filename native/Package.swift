@@ -21,7 +21,11 @@ let package = Package(
             sources: ["src"],
             publicHeadersPath: "include",
             cSettings: [.headerSearchPath("src"), .define("ELL_METAL", apple)],
-            linkerSettings: [.linkedFramework("Foundation", apple), .linkedFramework("Metal", apple)]
+            linkerSettings: [
+                .linkedFramework("Foundation", apple), .linkedFramework("Metal", apple),
+                // MTLCreateSystemDefaultDevice gives none to command-line programs without it.
+                .linkedFramework("CoreGraphics", .when(platforms: [.macOS])),
+            ]
         )
     ],
     cLanguageStandard: .c11
