@@ -180,13 +180,17 @@ static int32_t draw(struct ell_sampler *sampler, const float *logits, size_t cou
     return last;
 }
 
-static size_t likeliest(const float *logits, size_t count)
+/* The place of the largest logit; -1 if that is infinite or one is not a number, which no sound device gives. */
+static int32_t likeliest(const float *logits, size_t count)
 {
     size_t best = 0;
-    for (size_t i = 1; i < count; i++)
+    bool sound = true;
+    for (size_t i = 0; i < count; i++) {
+        sound = sound && !isnan(logits[i]);
         if (logits[i] > logits[best])
             best = i;
-    return best;
+    }
+    return sound && isfinite(logits[best]) ? (int32_t)best : -1;
 }
 
 int32_t ell_choose(struct ell_sampler *sampler, float *logits, const int32_t *ids, size_t count,
@@ -198,7 +202,8 @@ int32_t ell_choose(struct ell_sampler *sampler, float *logits, const int32_t *id
         if (id >= 0 && id < sampler->vocabulary && (sampler->seen[id / 8] >> id % 8 & 1) != 0)
             logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
     }
-    int32_t at = is_greedy(&sampler->settings) ? (int32_t)likeliest(logits, count)
-                                               : draw(sampler, logits, count, candidates);
+    int32_t at = likeliest(logits, count);
+    if (at >= 0 && !is_greedy(&sampler->settings))
+        at = draw(sampler, logits, count, candidates);
     return at < 0 || ids == NULL ? at : ids[at];
 }

@@ -27,7 +27,7 @@ void ell_sampler_note(struct ell_sampler *sampler, int32_t id);
 /* Whether the `top` largest logits of a row are enough. */
 bool ell_sampler_enough(const struct ell_sampler *sampler, int64_t top);
 /* The next token. `logits`: `count` numbers, which are changed; `ids`: of which tokens, NULL for all in order.
- * -1 without memory. */
+ * -1 without memory, and where the largest logit is infinite or one is not a number. */
 int32_t ell_choose(struct ell_sampler *sampler, float *logits, const int32_t *ids, size_t count,
                    struct ell_candidates *candidates);
 /* e^x for x <= 0, to within a few units in the last place of a double. */

@@ -51,6 +51,23 @@ def test_distribution(
     assert (np.abs(drawn - wanted * DRAWS) <= 0.5 + 5 * np.sqrt(wanted * DRAWS)).all()
 
 
+@pytest.mark.parametrize("place", [0, 7, 39])
+@pytest.mark.parametrize("settings", [("0", "0", "1"), ("1", "0", "1"), ("1", "5", "1"), ("1", "0", "0.5")])
+def test_logits_that_are_none_give_no_token(
+    programs: dict[str, Path], place: int, settings: tuple[str, str, str]
+) -> None:
+    """A device that is out of order does not go on as if it were not."""
+    temperature, top_k, top_p = settings
+    for value, good in ((np.nan, False), (np.inf, False), (-np.inf, True)):
+        logits = np.arange(40, dtype=np.float32)
+        logits[place] = value
+        command = [programs["sample"], "5", temperature, top_k, top_p, "0", "1"]
+        run = subprocess.run(command, input=logits.tobytes(), capture_output=True)
+        assert (run.returncode == 0) == good
+    logits[:] = -np.inf
+    assert subprocess.run(command, input=logits.tobytes(), capture_output=True).returncode == 1
+
+
 def test_greedy_takes_the_first_of_equal_ones(programs: dict[str, Path]) -> None:
     logits = np.zeros(40, np.float32)
     logits[[7, 9]] = 3
