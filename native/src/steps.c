@@ -146,14 +146,22 @@ static void advance(struct ell_engine *engine, const int32_t *chosen)
     }
 }
 
-static void fail_running(struct ell_engine *engine, const struct ell_error *error)
+static void fail(struct ell_sequence *sequence, const struct ell_error *error)
 {
-    for (size_t i = 0; i < engine->scheduler.running_count; i++) {
-        struct ell_request *request = (struct ell_request *)engine->scheduler.running[i];
-        request->error = *error;
-        finish(request, ELL_FAILED);
-    }
-    ell_scheduler_forget(&engine->scheduler);
+    struct ell_request *request = (struct ell_request *)sequence;
+    request->error = *error;
+    finish(request, ELL_FAILED);
+}
+
+/* After a step that failed: end what runs, or what could not even be let in. Under the lock. */
+static void fail_step(struct ell_engine *engine, const struct ell_error *error)
+{
+    struct ell_scheduler *scheduler = &engine->scheduler;
+    for (size_t i = 0; i < scheduler->running_count; i++)
+        fail(scheduler->running[i], error);
+    if (scheduler->running_count == 0 && scheduler->first != NULL)
+        fail(scheduler->first, error);
+    ell_scheduler_forget(scheduler);
 }
 
 static bool run_step(struct ell_engine *engine, int32_t *chosen, struct ell_error *error)
@@ -200,10 +208,10 @@ static void collect(struct ell_engine *engine)
     for (struct ell_sequence *one = scheduler->first, *next; one != NULL; one = next) {
         struct ell_request *request = (struct ell_request *)one;
         next = one->next;
-        if (request->cancelled) {
+        if (request->cancelled)
             finish(request, ELL_CANCELLED);
+        if (request->reason != ELL_RUNNING)
             ell_scheduler_remove(scheduler, one);
-        }
     }
     pthread_cond_broadcast(&engine->changed);
 }
@@ -229,7 +237,7 @@ void *ell_steps_run(void *pointer)
         good = good && (tokens == 0 || run_step(engine, chosen, &error));
         pthread_mutex_lock(&engine->lock);
         if (!good)
-            fail_running(engine, &error);
+            fail_step(engine, &error);
         else
             advance(engine, chosen);
     }

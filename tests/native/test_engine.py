@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from edgellm import Engine
 from edgellm.resources import data_dir
 from tests.backends.plan.models import use_program
 from tests.engine.test_gpu import assert_same
+from tests.native.programs import FLAGS, NATIVE, compiler
 
 PROMPTS = 50
 LENGTH = 12
@@ -81,6 +83,20 @@ def test_scheduling_on_a_recording_device(program: Path, demo_gpu: Path) -> None
     assert len(full[0]) <= 4
     cancelled = run(program, demo_gpu, *common, "--cancel", "3", given=lines([[1, 2, 3]]))
     assert cancelled.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its linker replaces the functions that give memory")
+def test_requests_end_when_there_is_no_memory(program: Path, demo_gpu: Path, tmp_path: Path) -> None:
+    """See out_of_memory.c."""
+    source, built = Path(__file__).with_name("out_of_memory.c"), tmp_path / "out_of_memory"
+    flags = [*FLAGS, f"-I{NATIVE / 'include'}", "-Wl,--wrap=calloc,--wrap=realloc"]
+    objects = sorted(program.parent.glob("*.o"))
+    libraries = ["-lm", "-lpthread", "-ldl"]
+    subprocess.run([*compiler(), *flags, source, *objects, "-o", built, *libraries], check=True)
+    done = subprocess.run([built, demo_gpu], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    told = done.stdout.splitlines()
+    assert len(told) == 6 and all("memory" in line for line in told)
 
 
 @pytest.mark.parametrize(
