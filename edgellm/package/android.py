@@ -224,12 +224,16 @@ def listing(bundle: Bundle) -> bytes:
 def _push_script(id: str, bundle: Bundle) -> str:
     place = f"/sdcard/Android/data/{id}/files/bundle"
     return f"""#!/bin/sh
-# Copies the model to the phone that adb sees, for the app on it. Usage: {PUSH_SCRIPT} BUNDLE
+# Copies the model to the phone that adb sees, for the app on it, which must be installed. Usage: {PUSH_SCRIPT} BUNDLE
 # Needs {bytes_text(bundle.total_bytes)} there. The app compares every file with its SHA-256 when it starts.
 set -eu
 if [ $# -ne 1 ] || [ ! -f "$1/{MANIFEST_NAME}" ]; then
     echo "usage: $0 BUNDLE, the directory that edgellm build wrote" >&2
     exit 2
+fi
+if ! adb shell pm path {id} | grep -q ^package:; then
+    echo "$0: {id} is not on the phone that adb sees: install the app first" >&2
+    exit 1
 fi
 adb shell "rm -rf {place} && mkdir -p {place}"
 adb push "$1/." {place}/

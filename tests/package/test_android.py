@@ -185,15 +185,22 @@ def test_a_bundle_that_is_pushed(bundle: Path, tmp_path: Path) -> None:
     assert not (made.path / BUNDLE_FOLDER).exists()
     adb = tmp_path / "bin/adb"
     adb.parent.mkdir()
-    adb.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "told"}\n')
+    adb.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path / "told"}\n[ "$2" != pm ] || cat {tmp_path / "installed"}\n'
+    )
     adb.chmod(0o755)
     script = made.path / "push-model.sh"
     environment = os.environ | {"PATH": f"{adb.parent}:{os.environ['PATH']}"}
     done = subprocess.run([script, tmp_path], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "usage" in done.stderr and not (tmp_path / "told").exists()
+    (tmp_path / "installed").touch()
+    done = subprocess.run([script, bundle], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "install the app first" in done.stderr
+    (tmp_path / "installed").write_text("package:/data/app/base.apk\n")
     subprocess.run([script, bundle], env=environment, check=True, capture_output=True)
     place = "/sdcard/Android/data/org.example.app/files/bundle"
     assert (tmp_path / "told").read_text().splitlines() == [
+        *["shell pm path org.example.app"] * 2,
         f"shell rm -rf {place} && mkdir -p {place}",
         f"push {bundle}/. {place}/",
     ]
