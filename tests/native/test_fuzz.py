@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from edgellm.package.chat_format import compile_template
-from tests.conformance.runner import PROGRAMS
+from tests.native.fuzz_seeds import SEEDS, Seeds
 from tests.native.programs import NATIVE
-from tests.native.test_tokenizer import texts
-from tests.native.tokenizers_of_families import FAMILIES
-from tests.package.templates import KNOWN
-from tests.package.test_chat_format import conversations, template_of
 from tests.support import require
 
 SECONDS = 2
@@ -32,49 +26,8 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.glob("*.o"))
 
 
-def manifests(folder: Path, demo_gpu: Path) -> list[Path]:
-    return [demo_gpu / "edgellm.json"]
-
-
-def plans(folder: Path, demo_gpu: Path) -> list[Path]:
-    return sorted(PROGRAMS.glob("*/*/plan.json"))
-
-
-def tokenizers(folder: Path, demo_gpu: Path) -> list[Path]:
-    """Each family's with a few tokens, so that changes meet more than the vocabulary."""
-    for index, make in enumerate(FAMILIES.values()):
-        data = json.loads(make().to_str())
-        model = data["model"]
-        model["vocab"] = dict(list(model["vocab"].items())[:60])
-        made = [[*merge, "".join(merge)] for merge in model["merges"]]
-        known = [row[:2] for row in made if all(one in model["vocab"] for one in row)]
-        model["merges"] = known[:20]
-        (folder / f"{index}.json").write_text(json.dumps(data))
-    return sorted(folder.glob("*.json"))
-
-
-def prompts(folder: Path, demo_gpu: Path) -> list[Path]:
-    for index, text in enumerate(texts(2, 100)):
-        (folder / f"{index}.txt").write_bytes(text.encode())
-    return sorted(folder.glob("*.txt"))
-
-
-def chats(folder: Path, demo_gpu: Path) -> list[Path]:
-    """Each family's format, with a conversation behind it."""
-    for index, known in enumerate(KNOWN.values()):
-        format = json.loads(compile_template(template_of(known), "under test").encode())
-        messages = [one["content"].encode() for one in conversations(known, 5, seed=index)[-1]]
-        # Without line ends, so that more of the changes are in what counts.
-        (folder / f"{index}.json").write_bytes(b"\0".join([json.dumps(format).encode(), *messages]))
-    return sorted(folder.glob("*.json"))
-
-
-TARGETS = {"manifest": manifests, "plan": plans, "tokenizer": tokenizers, "prompt": prompts, "chat": chats}
-
-
-@pytest.mark.parametrize(("target", "files"), TARGETS.items())
-def test_fuzz(target: str, files: object, objects: list[Path], demo_gpu: Path, tmp_path: Path) -> None:
-    assert callable(files)
+@pytest.mark.parametrize(("target", "files"), SEEDS.items())
+def test_fuzz(target: str, files: Seeds, objects: list[Path], demo_gpu: Path, tmp_path: Path) -> None:
     program = tmp_path / "fuzz"
     source = NATIVE / "fuzz" / f"{target}.c"
     include = [f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}"]
