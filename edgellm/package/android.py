@@ -131,8 +131,8 @@ def _weights(bundle: Bundle, weights: Weights | None, url: str | None) -> Weight
         )
     if url is not None and not _is_address(url):
         raise UsageError(
-            f"--url {url!r} must be https://HOST/PATH, the address of the bundle's directory: without user, query "
-            "and fragment, and with %20 for a space"
+            f"--url {url!r} must be https://HOST/PATH, the address of the bundle's directory: without user, "
+            "query and fragment, and with %20 for a space"
         )
     if weights == "assets" and size > MAX_ASSETS_BYTES:
         raise EdgeLLMError(
@@ -224,7 +224,7 @@ def listing(bundle: Bundle) -> bytes:
 def _push_script(id: str, bundle: Bundle) -> str:
     place = f"/sdcard/Android/data/{id}/files/bundle"
     return f"""#!/bin/sh
-# Copies the model to the phone that adb sees, for the app on it, which must be installed. Usage: {PUSH_SCRIPT} BUNDLE
+# Copies the model to the phone that adb sees, for the app there. Usage: {PUSH_SCRIPT} BUNDLE
 # Needs {bytes_text(bundle.total_bytes)} there. The app compares every file with its SHA-256 when it starts.
 set -eu
 if [ $# -ne 1 ] || [ ! -f "$1/{MANIFEST_NAME}" ]; then

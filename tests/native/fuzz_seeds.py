@@ -1,4 +1,4 @@
-"""The files that fuzzing begins with, always the same: python -m tests.native.fuzz_seeds FOLDER writes them."""
+"""The files that fuzzing begins with. `python -m tests.native.fuzz_seeds FOLDER` writes them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,13 @@ def chats(folder: Path, bundle: Path) -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-SEEDS: dict[str, Seeds] = {"manifest": manifests, "plan": plans, "tokenizer": tokenizers, "prompt": prompts, "chat": chats}
+SEEDS: dict[str, Seeds] = {
+    "manifest": manifests,
+    "plan": plans,
+    "tokenizer": tokenizers,
+    "prompt": prompts,
+    "chat": chats,
+}
 """For each target of native/fuzz."""
 
 

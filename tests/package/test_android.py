@@ -172,7 +172,8 @@ def test_the_network_is_asked_for_only_to_download(project: Path, bundle: Path, 
 
 
 @pytest.mark.parametrize(
-    "url", ["https://[2001:db8::1]:8443/a", "HTTPS://Example.org", "https://a-b.example/m/v1.0/x%20y/~z(1)@2/"]
+    "url",
+    ["https://[2001:db8::1]:8443/a", "HTTPS://Example.org", "https://a-b.example/m/v1.0/x%20y/~z(1)@2/"],
 )
 def test_addresses_of_the_directory(bundle: Path, tmp_path: Path, url: str) -> None:
     made = package_android(bundle, tmp_path / "app", url=url)
