@@ -6,7 +6,7 @@
 // Another version of the site is another file to the browser, and so another worker.
 const VERSION = "__EDGELLM_VERSION__";
 const PREFIX = "edgellm-page:";
-/** A network that answers more slowly counts as none, ms. */
+/** A network that does not begin to answer for so long counts as none, ms. */
 const PATIENCE_MS = 4000;
 
 interface Entry {
@@ -35,6 +35,8 @@ const base = scope.registration.scope;
 /** Of this site alone: several may stand on one origin. */
 const family = `${PREFIX}${base}:`;
 const cacheName = `${family}${VERSION}`;
+/** Files with a hash in their names, which are never others. */
+const fixed = `${base}assets/`;
 
 /** Whole or not at all: one file that is not what the site's manifest says, and nothing is kept. */
 async function keep(): Promise<void> {
@@ -46,7 +48,7 @@ async function keep(): Promise<void> {
       const integrity = `sha256-${base64(sha256)}`;
       const response = await fetch(`${base}${path}`, { cache: "no-cache", integrity });
       if (!response.ok) throw new Error(`${path}: status ${response.status}`);
-      return [path, response] as const;
+      return [path, plain(response)] as const;
     }),
   );
   const cache = await caches.open(cacheName);
@@ -54,26 +56,47 @@ async function keep(): Promise<void> {
   await scope.skipWaiting();
 }
 
-async function forgetOthers(): Promise<void> {
-  const names = await caches.keys();
+/** Keeps the version before as well: pages that are open still ask for its files. */
+async function forgetOlder(): Promise<void> {
+  const names = await caches.keys(); // the oldest first
   const old = names.filter((one) => one.startsWith(family) && one !== cacheName);
-  await Promise.all(old.map((one) => caches.delete(one)));
+  await Promise.all(old.slice(0, -1).map((one) => caches.delete(one)));
   await scope.clients.claim();
 }
 
-/** From the network, so that a new version is seen at once; as it was kept where there is none. */
+/** From the network, so that a new version is seen at once; as it was kept where there is none, or a bad one. */
 async function answer(request: Request, stored: string): Promise<Response> {
+  const kept = await keptCopy(stored);
+  if (kept && stored.startsWith(fixed)) return kept;
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
   try {
-    return await fetch(request.url, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const found = await fetch(request.url, { signal: patience.signal });
+    return found.ok ? plain(found) : (kept ?? found);
   } catch (error) {
-    const kept = await (await caches.open(cacheName)).match(stored);
     if (kept) return kept;
     throw error;
+  } finally {
+    clearTimeout(timer); // what has begun may take its time
   }
 }
 
+async function keptCopy(address: string): Promise<Response | undefined> {
+  const names = await caches.keys();
+  for (const one of [cacheName, ...names.filter((name) => name.startsWith(family))]) {
+    const kept = await (await caches.open(one)).match(address);
+    if (kept) return kept;
+  }
+  return undefined;
+}
+
+/** Browsers refuse a page that came by way of a redirection, as from hosts that send `/index.html` to `/`. */
+function plain(response: Response): Response {
+  return response.redirected ? new Response(response.body, response) : response;
+}
+
 scope.addEventListener("install", (event) => event.waitUntil(keep()));
-scope.addEventListener("activate", (event) => event.waitUntil(forgetOthers()));
+scope.addEventListener("activate", (event) => event.waitUntil(forgetOlder()));
 scope.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);

@@ -6,6 +6,7 @@ import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import type { Page } from "playwright-core";
 import { inject } from "vitest";
 import { PYTHON, ROOT } from "./reference.ts";
@@ -20,6 +21,12 @@ export class Packaged {
   readonly holds = new Map<string, number>();
   /** File names to bytes of an answer after which the connection breaks, once each. */
   readonly cuts = new Map<string, number[]>();
+  /** File names to a pause between the headers and the body of an answer, ms. */
+  readonly pauses = new Map<string, number>();
+  /** Status of every answer, from a host in trouble. */
+  status: number | null = null;
+  /** As hosts do that want short addresses: `/index.html` is sent to `/`. */
+  redirects = false;
   /** Script that runs in the worker before its own. */
   prelude = "";
   /** Ranges that were asked for, by file name. */
@@ -54,20 +61,25 @@ export class Packaged {
     const proxy = createServer((asked, answer) => {
       const name = path.posix.basename(asked.url ?? "");
       this.ranges.set(name, [...(this.ranges.get(name) ?? []), asked.headers.range]);
+      if (this.status !== null) return void answer.writeHead(this.status).end("<h1>Out of order</h1>");
+      if (this.redirects && name === "index.html")
+        return void answer.writeHead(308, { location: "./" }).end();
       const cut = this.cuts.get(name)?.shift();
       const most = cut ?? this.holds.get(name) ?? Number.POSITIVE_INFINITY;
       const prelude = name.startsWith("worker-") ? Buffer.from(this.prelude) : Buffer.alloc(0);
       let sent = 0;
-      const passed = request(new URL(asked.url ?? "/", target), { headers: asked.headers }, (found) => {
+      const passed = request(new URL(asked.url ?? "/", target), { headers: asked.headers }, async (found) => {
         const { "content-length": length, ...headers } = found.headers;
         const bytes = Number(length) + prelude.length;
         answer.writeHead(found.statusCode ?? 502, { ...headers, ...(length && { "content-length": bytes }) });
         answer.write(prelude);
+        answer.flushHeaders();
+        await setTimeout(this.pauses.get(name) ?? 0);
         found.on("data", (data: Buffer) => {
           answer.write(data.subarray(0, Math.max(0, most - sent)));
           sent += data.length;
           // What has been sent may arrive before the end.
-          if (cut !== undefined && sent > cut) setTimeout(() => answer.destroy(), 100);
+          if (cut !== undefined && sent > cut) void setTimeout(100).then(() => answer.destroy());
         });
         found.on("end", () => sent <= most && answer.end());
       });

@@ -25,6 +25,7 @@ const complaints: string[] = [];
 beforeAll(async () => {
   mkdirSync(PICTURES, { recursive: true });
   site = await Packaged.open("shards");
+  site.redirects = true;
   const browser = await chromium.connect(inject("browser"));
   context = await browser.newContext({ viewport: { width: 1100, height: 760 } });
   await withAxe(context);
@@ -194,6 +195,22 @@ test("words are text, whatever they look like", async () => {
   });
   expect(blocked).toContain("TrustedHTML");
   expect(complaints.splice(0).filter((one) => !one.includes("TrustedHTML"))).toEqual([]);
+});
+
+test("a host that is slow or in trouble gets in nobody's way, and what does not change is not asked for", async () => {
+  const assets = () => [...site.ranges].filter(([name]) => /-.*\.(js|css)$/.test(name)).flat(2).length;
+  const before = assets();
+  site.status = 503;
+  await page.reload();
+  expect(await page.locator(".turn").count()).toBe(4);
+  site.status = null;
+  site.pauses.set("", 4500); // longer than the service worker waits for an answer to begin
+  await page.reload();
+  site.pauses.clear();
+  expect(await page.locator(".turn").count()).toBe(4);
+  expect(before).toBeGreaterThan(0);
+  expect(assets()).toBe(before);
+  complaints.splice(0); // a browser tells of the status by itself
 });
 
 test("without a network the page, the conversation and the model are there", async () => {
