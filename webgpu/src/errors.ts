@@ -87,3 +87,15 @@ export function aborted(): EdgeLLMError {
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw aborted();
 }
+
+/** A signal that is aborted with the first of two; AbortSignal.any is younger than WebGPU. */
+export function eitherSignal(first: AbortSignal | undefined, second: AbortSignal): AbortSignal {
+  if (!first || second.aborted) return second;
+  const either = new AbortController();
+  const { signal } = either;
+  for (const one of [first, second]) {
+    if (one.aborted) either.abort();
+    one.addEventListener("abort", () => either.abort(), { once: true, signal });
+  }
+  return signal;
+}

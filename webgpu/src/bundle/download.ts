@@ -1,6 +1,6 @@
 /** Fetching a file of known size, going on after interruptions. */
 
-import { aborted, EdgeLLMError, reason, throwIfAborted } from "../errors.ts";
+import { aborted, EdgeLLMError, eitherSignal, reason, throwIfAborted } from "../errors.ts";
 
 /** Tries without a byte of progress before a download is given up. */
 const TRIES = 4;
@@ -53,15 +53,17 @@ export async function download(
   }
 }
 
-/** A small file as a whole, of at most `most` bytes. */
+/** A small file as a whole, of at most `most` bytes, within `limitMs` if that is given. */
 export async function fetchWhole(
   url: string,
   most: number,
   signal: AbortSignal | undefined,
+  limitMs?: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  let response: Response;
+  const late = new AbortController();
+  const timer = limitMs === undefined ? undefined : setTimeout(() => late.abort(), limitMs);
   try {
-    response = await fetch(url, { cache: "no-cache", signal: signal ?? null });
+    const response = await fetch(url, { cache: "no-cache", signal: eitherSignal(signal, late.signal) });
     refuseStatus(url, response);
     const parts: Uint8Array<ArrayBuffer>[] = [];
     let size = 0;
@@ -81,7 +83,11 @@ export async function fetchWhole(
   } catch (error) {
     if (signal?.aborted) throw aborted();
     if (error instanceof EdgeLLMError) throw error;
-    throw new EdgeLLMError("network", `${url} cannot be fetched (${reason(error)})`);
+    const why = late.signal.aborted ? `nothing came within ${limitMs} ms` : reason(error);
+    throw new EdgeLLMError("network", `${url} cannot be fetched (${why})`);
+  } finally {
+    clearTimeout(timer);
+    late.abort();
   }
 }
 
@@ -93,7 +99,7 @@ async function attempt(
   moved: (at: number) => void,
 ): Promise<number> {
   const stalled = new AbortController();
-  const signal = options.signal ? AbortSignal.any([options.signal, stalled.signal]) : stalled.signal;
+  const signal = eitherSignal(options.signal, stalled.signal);
   let timer = setTimeout(() => stalled.abort(), STALL_MS);
   try {
     const headers: Record<string, string> = start > 0 ? { range: `bytes=${start}-` } : {};

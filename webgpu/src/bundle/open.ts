@@ -1,6 +1,6 @@
 /** Opening a bundle on this device: everything is looked at before anything large is downloaded. */
 
-import { aborted, asError, EdgeLLMError } from "../errors.ts";
+import { aborted, asError, EdgeLLMError, eitherSignal } from "../errors.ts";
 import { STEP_SIZE } from "../plan/check.ts";
 import { decodePlan } from "../plan/decode.ts";
 import { type Adapter, findAdapter, openDevice } from "../plan/device.ts";
@@ -121,7 +121,7 @@ export async function openBundle(
   const watch = new DeviceWatch(device, adapter.name, program.fit.context);
   // Failing or aborted work must not go on beside the error.
   const rest = new AbortController();
-  const working = { ...reading, signal: AbortSignal.any([signal, rest.signal]) };
+  const working = { ...reading, signal: eitherSignal(signal, rest.signal) };
   try {
     const host = await PlanHost.allocate(device, program.plan, program.fit.sizes, watch);
     const read = await readTexts(files, texts, working);

@@ -33,7 +33,9 @@ export async function findAdapter(caps: Partial<Limits> = {}): Promise<Adapter> 
     throw new EdgeLLMError("no_webgpu", `WebGPU has no device (${reason(error)}). ${HELP}`);
   }
   if (!handle) throw new EdgeLLMError("no_webgpu", `WebGPU has no device here. ${HELP}`);
-  const { vendor, architecture, device, description, isFallbackAdapter } = handle.info;
+  // Chrome tells it from version 127 on.
+  const info = (handle as { info?: GPUAdapterInfo }).info ?? ({} as Partial<GPUAdapterInfo>);
+  const { vendor, architecture, device, description, isFallbackAdapter } = info;
   const name = description || [vendor, architecture, device].filter(Boolean).join(" ") || "this device";
   const found = handle.limits;
   const limits = Object.fromEntries(

@@ -1,8 +1,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { download, fetchWhole } from "../../src/bundle/download.ts";
+import { eitherSignal } from "../../src/errors.ts";
 import { findAdapter } from "../../src/plan/device.ts";
+import { LIMIT_NAMES } from "../../src/plan/limits.ts";
 
 const FILE = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7 + (index >> 8)) & 0xff);
 
@@ -56,7 +58,7 @@ async function fetched(bytes = FILE.length, signal?: AbortSignal): Promise<Uint8
 
 test("a file comes whole, whatever breaks on the way", async () => {
   answers = [part(100_000), status(503), part(50_000), part()];
-  expect(await fetched()).toEqual(FILE);
+  expect(Buffer.compare(await fetched(), FILE)).toBe(0);
   expect(ranges[0]).toBeUndefined();
   const starts = ranges.slice(1).map((one) => Number(/\d+/.exec(one ?? "")?.[0]));
   expect(starts[0]).toBeGreaterThan(0);
@@ -66,7 +68,7 @@ test("a file comes whole, whatever breaks on the way", async () => {
 
 test("a server that knows no ranges sends all of it again", async () => {
   answers = [part(100_000), part(FILE.length, false)];
-  expect(await fetched()).toEqual(FILE);
+  expect(Buffer.compare(await fetched(), FILE)).toBe(0);
 });
 
 test("a download without progress is given up", async () => {
@@ -92,6 +94,41 @@ test("an abort ends a download that brings nothing", async () => {
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 50);
   await expect(fetched(FILE.length, controller.signal)).rejects.toMatchObject({ code: "aborted" });
+});
+
+test("a small file that does not come in time is told as such, however slowly it comes", async () => {
+  answers = [
+    (_, response) => {
+      const trickle = setInterval(() => response.write("x"), 5);
+      response.on("close", () => clearInterval(trickle));
+    },
+  ];
+  await expect(fetchWhole(url, FILE.length, undefined, 50)).rejects.toMatchObject({
+    code: "network",
+    message: expect.stringContaining("within 50 ms"),
+  });
+});
+
+test.each([0, 1])("one of two signals is enough, of browsers without AbortSignal.any too", async (which) => {
+  const any = vi.spyOn(AbortSignal, "any").mockImplementation(() => {
+    throw new TypeError("AbortSignal.any is not a function");
+  });
+  const both = [new AbortController(), new AbortController()] as const;
+  const either = eitherSignal(both[0].signal, both[1].signal);
+  expect(either.aborted).toBe(false);
+  both[which]?.abort();
+  expect(either.aborted).toBe(true);
+  expect(eitherSignal(both[0].signal, both[1].signal).aborted).toBe(true);
+  expect(await fetched(FILE.length, new AbortController().signal)).toHaveLength(FILE.length);
+  any.mockRestore();
+});
+
+test("an adapter of a browser that tells nothing about it has no name", async () => {
+  const limits = Object.fromEntries(LIMIT_NAMES.map((one) => [one, 1 << 20]));
+  const adapter = { limits, features: new Set(["shader-f16"]) };
+  vi.stubGlobal("navigator", { gpu: { requestAdapter: async () => adapter } });
+  expect(await findAdapter()).toMatchObject({ name: "this device", fallback: false, fp16: true });
+  vi.unstubAllGlobals();
 });
 
 test("without WebGPU the error says what to do", async () => {
