@@ -33,7 +33,7 @@ export interface EngineOptions {
   /** Smaller limits to keep to, to see how the bundle does on a smaller device. */
   readonly limits?: Partial<Limits>;
   readonly onProgress?: (progress: Progress) => void;
-  /** Called once if the device is lost later on; all requests then fail with the same error. */
+  /** Called once if the device is lost or fails in a step later on; all requests then fail with the same error. */
   readonly onLost?: (error: EdgeLLMError) => void;
   /** Ends opening. */
   readonly signal?: AbortSignal;

@@ -71,6 +71,8 @@ export function headline(error: EdgeLLMError): string {
       return "The model cannot be downloaded";
     case "bundle":
       return "The model on this site is damaged";
+    case "internal":
+      return "The model has stopped";
     case "aborted":
       return "Loading was stopped";
     default:

@@ -78,7 +78,7 @@ export class Engine {
     this.#bundle = bundle;
     this.#tokenizer = new Tokenizer(bundle.tokenizer, manifest.tokenizer);
     this.#template = bundle.template === null ? null : new ChatTemplate(bundle.template, manifest.tokenizer);
-    this.#loop = new StepLoop(executor);
+    this.#loop = new StepLoop(executor, (error) => void bundle.watch.fail(error));
     this.info = {
       model: manifest.source.name,
       quant: manifest.quant,
@@ -93,12 +93,15 @@ export class Engine {
       healed: bundle.healed,
       chat: this.#template !== null,
     };
-    void bundle.watch.lost().then((error) => this.#loop.close(error));
+    void this.failed().then((error) => {
+      this.#loop.close(error);
+      executor.close();
+    });
   }
 
-  /** Resolves with the error once the device is lost. */
-  lost(): Promise<EdgeLLMError> {
-    return this.#bundle.watch.lost();
+  /** Resolves with the error once the device is lost or a step has failed, which ends the engine. */
+  failed(): Promise<EdgeLLMError> {
+    return this.#bundle.watch.failed();
   }
 
   stats(): EngineStats {

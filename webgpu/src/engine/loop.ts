@@ -15,13 +15,16 @@ export class StepLoop {
   readonly scheduler: Scheduler;
   steps = 0;
   readonly #executor: StepExecutor;
+  readonly #onFailure: (error: EdgeLLMError) => void;
   /** Whom to tell when a sequence fails. */
   readonly #failed = new Map<Sequence, (error: EdgeLLMError) => void>();
   #running: Promise<void> | null = null;
   #closed: EdgeLLMError | null = null;
 
-  constructor(executor: StepExecutor) {
+  /** @param onFailure is called when a step has failed, after which there are no others. */
+  constructor(executor: StepExecutor, onFailure: (error: EdgeLLMError) => void) {
     this.#executor = executor;
+    this.#onFailure = onFailure;
     this.scheduler = new Scheduler({
       maxBatch: executor.fit.maxBatch,
       maxStepTokens: executor.maxStepTokens,
@@ -84,7 +87,9 @@ export class StepLoop {
       }
     } catch (thrown) {
       // Nothing goes on after a failed step: the device is gone, or what it holds is not to be trusted.
-      this.close(asError(thrown));
+      const error = asError(thrown);
+      this.close(error);
+      this.#onFailure(error);
     }
   }
 

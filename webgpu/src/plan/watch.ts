@@ -1,4 +1,4 @@
-/** Failures of a device that arrive on their own: it was lost, or refused something after the call. */
+/** Failures that end an engine, also those that arrive on their own: the device was lost, or refused something after the call. */
 
 import { EdgeLLMError, reason } from "../errors.ts";
 
@@ -9,6 +9,8 @@ export class DeviceWatch {
   readonly #device: GPUDevice;
   readonly #name: string;
   readonly #context: number;
+  readonly #failed: Promise<EdgeLLMError>;
+  #tell: (error: EdgeLLMError) => void = () => undefined;
   #failure: EdgeLLMError | null = null;
   #closing = false;
 
@@ -17,13 +19,15 @@ export class DeviceWatch {
     this.#device = device;
     this.#name = name;
     this.#context = context;
+    this.#failed = new Promise((resolve) => {
+      this.#tell = resolve;
+    });
     device.addEventListener("uncapturederror", (event) => {
-      const { error } = event as GPUUncapturedErrorEvent;
-      this.#failure ??= this.#refused(error);
+      this.fail(this.#refused((event as GPUUncapturedErrorEvent).error));
     });
     void device.lost.then((info) => {
       if (!this.#closing)
-        this.#failure = this.#lost(info.reason === "destroyed" ? "it was shut down" : info.message);
+        this.fail(this.#lost(info.reason === "destroyed" ? "it was shut down" : info.message));
     });
   }
 
@@ -31,10 +35,16 @@ export class DeviceWatch {
     return this.#failure;
   }
 
-  /** Resolves with the error once the device is lost. */
-  async lost(): Promise<EdgeLLMError> {
-    const info = await this.#device.lost;
-    return this.#failure ?? this.#lost(info.message);
+  /** Resolves with the error once the device is lost, or something has failed after which nothing goes on. */
+  failed(): Promise<EdgeLLMError> {
+    return this.#failed;
+  }
+
+  /** Nothing goes on after this error; the first of several counts, and is returned. */
+  fail(error: EdgeLLMError): EdgeLLMError {
+    this.#failure ??= error;
+    this.#tell(this.#failure);
+    return this.#failure;
   }
 
   /** From now on the loss of the device is no failure: it is being closed. */
@@ -56,8 +66,7 @@ export class DeviceWatch {
     await Promise.race([this.#device.lost, patience]);
     clearTimeout(timer);
     await Promise.resolve(); // the handler of the constructor runs first
-    this.#failure ??= this.#lost(reason(thrown));
-    return this.#failure;
+    return this.#failure ?? this.fail(this.#lost(reason(thrown)));
   }
 
   /** Runs `allocate`, which makes buffers; says so if there was no memory for them. */
@@ -70,7 +79,7 @@ export class DeviceWatch {
     } finally {
       const scopes = [this.#device.popErrorScope(), this.#device.popErrorScope()];
       for (const error of await Promise.all(scopes)) {
-        if (error) this.#failure ??= this.noMemory(what, bytes, error.message);
+        if (error) this.fail(this.noMemory(what, bytes, error.message));
       }
     }
     this.throwIfFailed();
@@ -88,10 +97,7 @@ export class DeviceWatch {
 
   #refused(error: GPUError): EdgeLLMError {
     if (error instanceof GPUOutOfMemoryError) return this.noMemory("a buffer", 0, error.message);
-    return new EdgeLLMError(
-      "internal",
-      `the browser refused a step on ${this.#name} (${reason(error.message)})`,
-    );
+    return this.#lost(`the browser refused a step: ${error.message}`);
   }
 
   #lost(said: string): EdgeLLMError {

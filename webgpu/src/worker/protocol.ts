@@ -18,7 +18,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: "progress"; readonly progress: Progress }
   | { readonly type: "opened"; readonly info: EngineInfo }
-  /** Opening failed, or the device was lost: nothing comes after it. */
+  /** Opening failed, or the device was lost, or a step failed: nothing comes after it. */
   | { readonly type: "ended"; readonly error: ErrorData }
   | { readonly type: "piece"; readonly id: number; readonly piece: AnswerPiece }
   | { readonly type: "error"; readonly id: number; readonly error: ErrorData }

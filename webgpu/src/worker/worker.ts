@@ -27,7 +27,7 @@ async function open(message: ToWorker & { type: "open" }): Promise<void> {
     return;
   }
   scope.postMessage({ type: "opened", info: engine.info });
-  const error = await engine.lost();
+  const error = await engine.failed();
   if (!opening.signal.aborted) scope.postMessage({ type: "ended", error: errorData(error) });
 }
 

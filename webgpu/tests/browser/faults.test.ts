@@ -142,3 +142,17 @@ test("a template that does not come to an end is ended, and the page goes on", a
   await page.locator("body.answering").waitFor();
   expect(await answered(page)).toContain(shown(first?.text));
 });
+
+test("a step that fails, though the device is not lost, is told as a lost device is", async () => {
+  const fail = `const map = GPUBuffer.prototype.mapAsync; let steps = 0;
+    GPUBuffer.prototype.mapAsync = function (...given) {
+      return ++steps === 12 ? Promise.reject(new DOMException("no", "OperationError")) : map.apply(this, given);
+    };`;
+  await visit("shards", fail);
+  await ready(page);
+  await ask(page, first?.prompt ?? "");
+  await page.getByRole("heading", { name: "The graphics device stopped" }).waitFor();
+  expect(await page.locator("#facts").textContent()).toBe("not loaded");
+  await page.getByRole("button", { name: "Go on with a context of 512" }).waitFor();
+  await page.getByRole("button", { name: "Load again" }).waitFor();
+});

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { asPhone, GUARANTEED, profileFor } from "../../src/bundle/profile.ts";
 import type { Adapter } from "../../src/plan/device.ts";
 import type { Limits } from "../../src/plan/limits.ts";
+import { DeviceWatch } from "../../src/plan/watch.ts";
 import { Watchdog } from "../../src/worker/watchdog.ts";
 
 describe("the profile", () => {
@@ -33,6 +34,40 @@ describe("the profile", () => {
       ...adapter,
       limits: { ...GUARANTEED, maxComputeWorkgroupSizeZ: 32 },
     });
+  });
+});
+
+describe("a watched device", () => {
+  class OutOfMemory extends Error {}
+  beforeEach(() => void vi.stubGlobal("GPUOutOfMemoryError", OutOfMemory));
+  afterEach(() => void vi.unstubAllGlobals());
+
+  function watched() {
+    const device = Object.assign(new EventTarget(), { lost: new Promise(() => undefined) });
+    const watch = new DeviceWatch(device as unknown as GPUDevice, "a device", 512);
+    const refuse = (error: Error) =>
+      device.dispatchEvent(Object.assign(new Event("uncapturederror"), { error }));
+    return { watch, refuse };
+  }
+
+  test.each([
+    ["refuses a step", new Error("bad offset"), "device_lost", "bad offset"],
+    ["has no memory left", new OutOfMemory("buffer"), "out_of_memory", "smaller context"],
+  ])("that %s without being lost ends the engine, with advice", async (_, error, code, said) => {
+    const { watch, refuse } = watched();
+    refuse(error);
+    refuse(new Error("and then another"));
+    const failure = await watch.failed();
+    expect(failure).toMatchObject({ code, details: { context: 512 } });
+    expect(failure.message).toContain(said);
+    expect(() => watch.throwIfFailed()).toThrow(failure);
+  });
+
+  test("whose memory cannot be read counts as lost", async () => {
+    const { watch } = watched();
+    const error = await watch.explain(new DOMException("mapping failed", "OperationError"));
+    expect(error).toMatchObject({ code: "device_lost", details: { context: 512 } });
+    expect(await watch.failed()).toBe(error);
   });
 });
 

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { StepLoop } from "../../src/engine/loop.ts";
 import type { SamplingParams } from "../../src/engine/params.ts";
 import { type Piece, Sequence } from "../../src/engine/sequence.ts";
@@ -131,7 +131,7 @@ function ask(loop: StepLoop, prompt: number[], count: number): Answer {
 describe("many sequences over a paged cache", () => {
   test("get what each would get alone, whatever joins and leaves", async () => {
     const model = new CacheModel(64, 4, 24);
-    const loop = new StepLoop(model);
+    const loop = new StepLoop(model, () => undefined);
     const asked = Array.from({ length: 12 }, (_, index) => ({
       prompt: promptOf(index % 5, 3 + index * 9),
       count: 2 + index * 3,
@@ -147,7 +147,7 @@ describe("many sequences over a paged cache", () => {
 
   test("are pre-empted where blocks run out, and lose nothing", async () => {
     const model = new CacheModel(6, 3, 16);
-    const loop = new StepLoop(model);
+    const loop = new StepLoop(model, () => undefined);
     const prompts = [promptOf(1, 20), promptOf(2, 18), promptOf(3, 17)];
     const answers = prompts.map((prompt) => ask(loop, prompt, 40));
     for (const [index, prompt] of prompts.entries())
@@ -158,7 +158,7 @@ describe("many sequences over a paged cache", () => {
 
   test("continue a conversation from the cache, and share what they have in common", async () => {
     const model = new CacheModel(64, 4, 32);
-    const loop = new StepLoop(model);
+    const loop = new StepLoop(model, () => undefined);
     const first = promptOf(4, 50);
     const answer = await ask(loop, first, 13).tokens;
     const second = [...first, ...answer, 1, 2, 3];
@@ -174,7 +174,7 @@ describe("many sequences over a paged cache", () => {
 
   test("give their places back when they are cancelled in the middle", async () => {
     const model = new CacheModel(64, 2, 32);
-    const loop = new StepLoop(model);
+    const loop = new StepLoop(model, () => undefined);
     const long = ask(loop, promptOf(5, 30), 900);
     const other = ask(loop, promptOf(6, 10), 20);
     setTimeout(() => loop.cancel(long.sequence), 5);
@@ -187,10 +187,12 @@ describe("many sequences over a paged cache", () => {
 
   test("all end with the error when the device is gone, and so do later ones", async () => {
     const model = new CacheModel(64, 1, 32);
-    const loop = new StepLoop(model);
+    const failed = vi.fn();
+    const loop = new StepLoop(model, failed);
     model.failAt = 3;
     const both = [ask(loop, [1], 10), ask(loop, [2], 10)];
     for (const { tokens } of both) await expect(tokens).rejects.toMatchObject({ code: "device_lost" });
     expect(() => ask(loop, [3], 1)).toThrow("the device is gone");
+    expect(failed).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ code: "device_lost" }));
   });
 });
