@@ -3,11 +3,14 @@
 import type { SamplingDefaults } from "../bundle/manifest.ts";
 import { EdgeLLMError } from "../errors.ts";
 import type { Message } from "../text/template.ts";
+import { refuseUnsupported } from "./fields.ts";
 import { checkParams, type SamplingParams } from "./params.ts";
 
 /** What chooses the tokens and ends an answer; what is left out is the bundle's default. */
 export interface GenerationSettings {
   readonly max_tokens?: number | null | undefined;
+  /** The newer name of `max_tokens`, which it goes before. */
+  readonly max_completion_tokens?: number | null | undefined;
   readonly temperature?: number | null | undefined;
   readonly top_p?: number | null | undefined;
   readonly top_k?: number | null | undefined;
@@ -27,10 +30,11 @@ export interface GenerationSettings {
 export type RequestBody = GenerationSettings &
   ({ readonly messages: readonly Message[] } | { readonly prompt: string });
 
-/** @throws {EdgeLLMError} `request`: a setting is outside of what it may be. */
+/** @throws {EdgeLLMError} `request`: a setting is outside of what it may be, or asks for what is not there. */
 export function samplingParams(body: GenerationSettings, defaults: SamplingDefaults): SamplingParams {
+  refuseUnsupported(body);
   const params: SamplingParams = {
-    maxTokens: body.max_tokens ?? null,
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     temperature: body.temperature ?? defaults.temperature,
     topK: body.top_k ?? defaults.top_k,
     topP: body.top_p ?? defaults.top_p,

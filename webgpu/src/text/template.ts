@@ -11,7 +11,13 @@ const MAX_CHARS = 4 << 20;
 /** One turn of a conversation. */
 export interface Message {
   readonly role: string;
-  readonly content: string;
+  /** A text, or parts of one. */
+  readonly content: string | readonly TextPart[];
+}
+
+export interface TextPart {
+  readonly type: "text";
+  readonly text: string;
 }
 
 export class ChatTemplate {
@@ -54,19 +60,31 @@ export class ChatTemplate {
 }
 
 /** Copies of the messages with nothing but texts in them. */
-function checked(messages: readonly Message[]): Message[] {
+function checked(messages: readonly Message[]): { role: string; content: string }[] {
   if (!Array.isArray(messages) || messages.length === 0) {
     throw new EdgeLLMError("request", "messages must be a list of at least one { role, content }");
   }
   let chars = 0;
   const plain = messages.map((message: Partial<Message> | null, index) => {
-    const { role, content } = message ?? {};
-    if (typeof role !== "string" || typeof content !== "string") {
-      throw new EdgeLLMError("request", `messages[${index}] must have a role and a content, both texts`);
+    const role = message?.role;
+    const content = textOf(message?.content);
+    if (typeof role !== "string" || content === null) {
+      throw new EdgeLLMError(
+        "request",
+        `messages[${index}] must have a role, a text, and a content: a text, or a list of { type: "text", text }`,
+      );
     }
     chars += role.length + content.length;
-    return { role, content };
+    return { role: role === "developer" ? "system" : role, content };
   });
   if (chars > MAX_CHARS) throw new EdgeLLMError("request", "the messages are too long");
   return plain;
+}
+
+/** One text of a text or a list of parts; null if it is neither. */
+function textOf(content: unknown): string | null {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) return null;
+  const parts = content.map((part: Partial<TextPart> | null) => (part?.type === "text" ? part.text : null));
+  return parts.every((one) => typeof one === "string") ? parts.join("") : null;
 }

@@ -1,8 +1,10 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import type { TokenizerFacts } from "../../src/bundle/manifest.ts";
 import { IncrementalDetokenizer, StopMatcher } from "../../src/engine/detokenize.ts";
 import { checkParams } from "../../src/engine/params.ts";
 import { samplingParams } from "../../src/engine/request.ts";
 import { EdgeLLMError, errorData, errorFromData } from "../../src/errors.ts";
+import { ChatTemplate } from "../../src/text/template.ts";
 import { bytesText, ceilDiv } from "../../src/units.ts";
 
 /** Tokens that are bytes: the hardest case for a stream. */
@@ -94,4 +96,42 @@ test("numbers for people", () => {
     "1.5 GiB",
   ]);
   expect(ceilDiv(Number.MAX_SAFE_INTEGER, 2)).toBe(2 ** 52);
+});
+
+describe("a request as OpenAI's clients send it", () => {
+  const defaults = { temperature: 1, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1 };
+
+  test("may name its tokens anew, and say what changes nothing", () => {
+    const off = { n: 1, tools: [], tool_choice: "auto", response_format: { type: "text" }, grammar: null };
+    const given = { ...off, user: "someone", store: false, max_tokens: 5, max_completion_tokens: 7 };
+    expect(samplingParams(given, defaults).maxTokens).toBe(7);
+    expect(samplingParams({ tools: [{}], tool_choice: "none" } as object, defaults).maxTokens).toBeNull();
+  });
+
+  test.each([
+    { n: 2 },
+    { tools: [{ type: "function" }] },
+    { tool_choice: "required" },
+    { response_format: { type: "json_object" } },
+    { stop_token_ids: [1] },
+    { chat_template: "x" },
+  ])("is refused where the answer would be another: %j", (given) => {
+    const [field] = Object.keys(given);
+    const refusal = expect.objectContaining({ code: "request", details: { field } });
+    expect(() => samplingParams(given as object, defaults)).toThrow(refusal);
+  });
+
+  test("may have its content in parts, of text", () => {
+    const facts = { bos_token: "", eos_token: "", unk_token: "" } as TokenizerFacts;
+    const template = new ChatTemplate(
+      "{% for one in messages %}{{ one.role }}:{{ one.content }};{% endfor %}",
+      facts,
+    );
+    const parts = ["Hel", "lo"].map((text) => ({ type: "text", text }) as const);
+    const system = { role: "developer", content: "Be short." };
+    expect(template.render([system, { role: "user", content: parts }])).toBe("system:Be short.;user:Hello;");
+    for (const content of [[{ type: "image_url", image_url: {} }], [null], [{ type: "text" }], null]) {
+      expect(() => template.render([{ role: "user", content } as never])).toThrow("messages[0]");
+    }
+  });
 });
