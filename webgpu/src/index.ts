@@ -21,6 +21,11 @@ export interface EngineOptions {
    * take less memory. Default: the bundle's own, often 256.
    */
   readonly stepTokens?: number;
+  /**
+   * `"newest"`: the version on the network, if that answers. `"stored"`: the last one that was stored whole, if
+   * there is one; the network is not asked. Default: `"newest"`.
+   */
+  readonly version?: "newest" | "stored";
   /** Whether the bundle is kept in the browser's storage for the next time. Default: true. */
   readonly store?: boolean;
   /** Which of the bundle's programs to run. Default: the best that the device can. */
@@ -85,8 +90,9 @@ export async function createEngine(options: EngineOptions): Promise<BrowserEngin
   }
   const worker =
     options.worker ?? new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
-  const { context, maxBatch, stepTokens, store, arithmetic, profile, limits } = options;
-  const open = { context, maxBatch, stepTokens, store, arithmetic, profile, limits };
+  const { context, maxBatch, stepTokens, version, store, arithmetic, profile, limits } = options;
+  const { maxTouchPoints: touchPoints } = navigator;
+  const open = { context, maxBatch, stepTokens, version, store, arithmetic, profile, limits, touchPoints };
   return new BrowserEngine(await WorkerClient.open({ url, open, worker, onProgress, onLost, signal }));
 }
 
@@ -103,7 +109,7 @@ export type {
 export type { EngineInfo, EngineStats, NamedLogprob, Usage } from "./engine/engine.ts";
 export type { GenerationSettings } from "./engine/request.ts";
 export type { ErrorCode, ErrorDetails } from "./errors.ts";
-export { type KeptBundle, listBundles, removeBundle } from "./kept.ts";
+export { type KeptBundle, listBundles, removeBundle, updateOf } from "./kept.ts";
 export type { Limits } from "./plan/limits.ts";
 export type { Message } from "./text/template.ts";
 export { EdgeLLMError };

@@ -1,6 +1,7 @@
 /** Bundles in the browser's storage: what is there, and removing it. */
 
 import { BundleStore } from "./bundle/store.ts";
+import { findUpdate } from "./bundle/version.ts";
 
 /** A bundle in this site's storage. */
 export interface KeptBundle {
@@ -18,6 +19,21 @@ export async function listBundles(): Promise<KeptBundle[]> {
 
 /** Removes a bundle from the storage, with all files that no other one has. */
 export async function removeBundle(bundle: string | URL): Promise<void> {
+  await (await BundleStore.open())?.remove(addressOf(bundle));
+}
+
+/**
+ * Whether another version of a stored bundle has been published: the bytes that it takes to download; null if there
+ * is none.
+ *
+ * @throws {EdgeLLMError} `network`, `bundle`: it cannot be known.
+ */
+export async function updateOf(bundle: string | URL): Promise<number | null> {
+  const store = await BundleStore.open();
+  return store && findUpdate(addressOf(bundle), store);
+}
+
+function addressOf(bundle: string | URL): string {
   const url = new URL(bundle, document.baseURI).href;
-  await (await BundleStore.open())?.remove(url.endsWith("/") ? url : `${url}/`);
+  return url.endsWith("/") ? url : `${url}/`;
 }

@@ -16,6 +16,10 @@ const loading = byId("loading");
 const progress = byId<HTMLProgressElement>("progress");
 const amount = byId("amount");
 
+export function panelShown(): boolean {
+  return !panel.hidden;
+}
+
 export function hidePanel(): void {
   panel.hidden = true;
 }

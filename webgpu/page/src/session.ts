@@ -8,10 +8,19 @@ import {
   listBundles,
   type Profile,
   removeBundle,
+  updateOf,
 } from "../../src/index.ts";
 import { bytesText } from "../../src/units.ts";
 import { byId, meta, say } from "./dom.ts";
-import { type Choice, headline, hidePanel, showLoading, showPanel, showProgress } from "./panel.ts";
+import {
+  type Choice,
+  headline,
+  hidePanel,
+  panelShown,
+  showLoading,
+  showPanel,
+  showProgress,
+} from "./panel.ts";
 
 /** Less than this and hardly a question fits. */
 const LEAST_CONTEXT = 64;
@@ -41,6 +50,8 @@ export class Session {
   #opening: AbortController | null = null;
   /** Whether the browser is to keep the bundle; null: the reader has not asked for it yet. */
   #store: boolean | null = null;
+  /** The version to open: the one that is kept, until the reader wants the newest. */
+  #version: "stored" | "newest" = "stored";
 
   /** @param keep called when the reader goes on with another context, which `wishes` has from then on. */
   constructor(wishes: Wishes, onChange: () => void, keep: () => void) {
@@ -70,9 +81,10 @@ export class Session {
   }
 
   /** @param store whether the browser keeps the bundle. */
-  async open(store = this.#store ?? true): Promise<void> {
+  async open(store = this.#store ?? true, version = this.#version): Promise<void> {
     this.close();
     this.#store = store;
+    this.#version = version;
     const opening = new AbortController();
     this.#opening = opening;
     showLoading(name, () => opening.abort());
@@ -82,6 +94,7 @@ export class Session {
       const engine = await createEngine({
         bundle,
         store,
+        version,
         maxBatch: 1, // one conversation: its cache may be as large as the device allows
         ...(context === null ? {} : { context: Math.min(context, fullContext) }),
         ...(profile === null ? {} : { profile }),
@@ -97,6 +110,8 @@ export class Session {
       remember(engine.info.stored);
       say(`${name} is ready`);
       tellAboutFiles(engine.info, store);
+      this.#version = "stored";
+      if (version === "stored" && engine.info.stored) void this.#offerUpdate(engine);
     } catch (error) {
       if (this.#opening === opening) this.#explain(error);
     } finally {
@@ -123,8 +138,23 @@ export class Session {
     await removeBundle(bundle).catch(() => undefined);
     remember(false);
     this.#store = null;
+    this.#version = "stored";
     this.offer();
     this.#onChange();
+  }
+
+  /** The kept version is open; whether there is another one, and its download, is the reader's to say. */
+  async #offerUpdate(engine: BrowserEngine): Promise<void> {
+    const size = await updateOf(bundle).catch(() => null);
+    if (size === null || this.engine !== engine || panelShown()) return;
+    showPanel(
+      `There is another version of ${name}`,
+      `${bytesText(size)} are downloaded. Until all of it has come, the version in this browser is kept.`,
+      [
+        { label: "Load the other version", act: () => void this.open(true, "newest") },
+        { label: "Not now", act: hidePanel },
+      ],
+    );
   }
 
   #lost(error: EdgeLLMError): void {
@@ -137,8 +167,13 @@ export class Session {
     const error =
       thrown instanceof EdgeLLMError ? thrown : new EdgeLLMError("internal", `the page failed: ${thrown}`);
     const again: Choice = { label: "Load again", act: () => void this.open() };
+    const back: Choice = {
+      label: "Go on with the version before",
+      act: () => void this.open(true, "stored"),
+    };
+    const backs = this.#version === "newest" ? [back] : [];
     if (error.code === "aborted") {
-      showPanel(headline(error), "What has come is kept.", [{ ...again, label: "Go on loading" }]);
+      showPanel(headline(error), "What has come is kept.", [{ ...again, label: "Go on loading" }, ...backs]);
       return;
     }
     const choices: Choice[] = [];
@@ -155,7 +190,7 @@ export class Session {
       choices.push({ label: "Load without keeping it", act: () => void this.open(false) });
     }
     if (error.code !== "no_webgpu") choices.push(again);
-    showPanel(headline(error), sentence(error.message), choices, true);
+    showPanel(headline(error), sentence(error.message), [...choices, ...backs], true);
   }
 }
 

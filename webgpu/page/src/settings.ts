@@ -112,10 +112,11 @@ function about(info: EngineInfo | null): void {
   const rows: [string, string][] = [];
   if (info) {
     const { weights, cache, step } = info.memory;
+    const refused = info.refused ? " (the graphics driver refuses the fp16 program)" : "";
     const share = info.profile === "phone" ? ", a phone’s share of its memory" : "";
     rows.push(
       ["Device", `${info.device}${info.software ? " (no graphics processor: slow)" : ""}${share}`],
-      ["Model", `${info.model}, ${info.quant}, computed in ${info.arithmetic}`],
+      ["Model", `${info.model}, ${info.quant}, computed in ${info.arithmetic}${refused}`],
       [
         "Memory",
         `${bytesText(weights)} weights, ${bytesText(cache)} conversation, ${bytesText(step)} working space`,

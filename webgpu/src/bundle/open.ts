@@ -14,19 +14,12 @@ import { DeviceWatch } from "../plan/watch.ts";
 import { MAX_TEMPLATE_BYTES } from "../text/template.ts";
 import { MAX_TOKENIZER_BYTES } from "../text/tokenizer.ts";
 import { bytesText, must } from "../units.ts";
-import { fetchWhole } from "./download.ts";
 import { BundleFiles, type FilesOptions } from "./files.ts";
-import {
-  decodeManifest,
-  type FileEntry,
-  MANIFEST_NAME,
-  MAX_MANIFEST_BYTES,
-  type Manifest,
-  TOKENIZER_NAME,
-} from "./manifest.ts";
+import { type FileEntry, type Manifest, TOKENIZER_NAME } from "./manifest.ts";
 import { asPhone, PHONE, type Profile, profileFor } from "./profile.ts";
 import { type Progress, ProgressMeter } from "./progress.ts";
 import { BundleStore, roomLeft } from "./store.ts";
+import { newestVersion } from "./version.ts";
 import {
   decodeWeights,
   MAX_TABLE_BYTES,
@@ -51,12 +44,19 @@ export interface OpenOptions {
   readonly maxBatch?: number | undefined;
   /** Tokens of one step. */
   readonly stepTokens?: number | undefined;
+  /**
+   * `newest`: the one on the network. `stored`: the last one that was stored whole, where there is one, without
+   * asking the network.
+   */
+  readonly version?: "newest" | "stored" | undefined;
   /** Whether files are kept in the browser's storage. */
   readonly store?: boolean | undefined;
   /** Which program to run; otherwise the best that the device can. */
   readonly arithmetic?: Arithmetic | undefined;
   /** What to keep to where nothing else is said; otherwise as the device looks. */
   readonly profile?: Profile | undefined;
+  /** Fingers that the screen feels, which a worker cannot know. */
+  readonly touchPoints?: number | undefined;
   /** Smaller limits to keep to, as if the device had no larger ones. */
   readonly limits?: Partial<Limits> | undefined;
 }
@@ -75,6 +75,8 @@ export interface OpenBundle {
   readonly stored: boolean;
   /** Stored files that were damaged and have been fetched again. */
   readonly healed: readonly string[];
+  /** Why the driver refused the fp16 program, where this is the fp32 program in its place. */
+  readonly refused: string | null;
 }
 
 /**
@@ -90,9 +92,10 @@ export async function openBundle(
   const base = url.endsWith("/") ? url : `${url}/`;
   const store = options.store === false ? null : await BundleStore.open();
   onProgress({ phase: "check", loadedBytes: 0, storedBytes: 0, totalBytes: 0 });
-  const { manifest, data } = await readManifest(base, store, signal);
+  const kept = options.version === "stored" ? await store?.recall(base, "whole") : null;
+  const { manifest, data } = kept ?? (await newestVersion(base, store, signal));
   const found = await findAdapter(options.limits);
-  const profile = options.profile ?? profileFor(found);
+  const profile = options.profile ?? profileFor(found, options.touchPoints);
   const adapter = profile === "phone" ? asPhone(found) : found;
   const files = new BundleFiles(base, manifest, store);
   const program = await chooseProgram(files, adapter, profile, options, signal);
@@ -115,7 +118,7 @@ export async function openBundle(
   if (store) {
     await checkRoom(files, entries);
     // From now on, so that files on their way belong to a bundle.
-    await store.remember(base, data);
+    await store.remember(base, data, "on its way");
   }
   const device = await openDevice(adapter, program.plan.needs.includes("fp16"));
   const watch = new DeviceWatch(device, adapter.name, program.fit.context);
@@ -131,6 +134,8 @@ export async function openBundle(
     await Promise.all([host.compile(named), upload(host, files, shards, working)]);
     const executor = new PlanExecutor(program.plan, host, program.fit, manifest.model.vocab_size);
     await host.flush();
+    const stored = store !== null && (await files.missing(entries)) === 0;
+    if (stored && !kept) await store.remember(base, data, "whole");
     await store?.sweep();
     progress.ready();
     return {
@@ -143,30 +148,23 @@ export async function openBundle(
       tokenizer: must(read.get(TOKENIZER_NAME), TOKENIZER_NAME),
       template:
         manifest.chat_template === null ? null : must(read.get(manifest.chat_template), "the template"),
-      stored: store !== null && (await files.missing(entries)) === 0,
+      stored,
       healed: files.healed,
+      refused: null,
     };
   } catch (error) {
     rest.abort();
     watch.closing();
     device.destroy();
-    throw signal.aborted ? aborted() : (watch.failure ?? asError(error));
+    if (signal.aborted) throw aborted();
+    const failure = watch.failure ?? asError(error);
+    const half = program.plan.arithmetic === "fp16" && options.arithmetic === undefined;
+    const other = files.has(`${manifest.backend}/wgsl-fp32/${PLAN_NAME}`);
+    if (failure.details.kernel === undefined || !half || !other) throw failure;
+    // The driver says that it has 16-bit floats, and refuses a kernel. An adapter gives one device: all anew.
+    const opened = await openBundle(url, { ...options, arithmetic: "fp32" }, onProgress, signal);
+    return { ...opened, refused: failure.message };
   }
-}
-
-/** From the network, so that a new version is seen; from the storage where there is no network. */
-async function readManifest(base: string, store: BundleStore | null, signal: AbortSignal) {
-  const where = `${base}${MANIFEST_NAME}`;
-  let data: Uint8Array<ArrayBuffer>;
-  try {
-    data = await fetchWhole(where, MAX_MANIFEST_BYTES, signal);
-  } catch (error) {
-    const { code, details } = asError(error);
-    const stored = code === "network" && details.status === undefined ? await store?.recall(base) : null;
-    if (!stored) throw error;
-    data = stored;
-  }
-  return { data, manifest: await decodeManifest(data, where) };
 }
 
 /** The best program of the bundle that the device can hold and run. */

@@ -30,10 +30,19 @@ interface Hints {
   readonly deviceMemory?: number;
 }
 
-/** The profile for a device that nobody chose one for. */
-export function profileFor({ limits }: Pick<Adapter, "limits">, hints: Hints = navigator): Profile {
-  const mobile =
-    hints.userAgentData?.mobile ?? /\b(Mobile|Android|iPhone|iPad)\b/.test(hints.userAgent ?? "");
+/**
+ * The profile for a device that nobody chose one for.
+ *
+ * @param touchPoints fingers that the screen feels: a tablet of Apple calls itself a Macintosh, which has none.
+ */
+export function profileFor(
+  { limits }: Pick<Adapter, "limits">,
+  touchPoints = 0,
+  hints: Hints = navigator,
+): Profile {
+  const names =
+    touchPoints > 1 ? /\b(Mobile|Android|iPhone|iPad|Macintosh)\b/ : /\b(Mobile|Android|iPhone|iPad)\b/;
+  const mobile = hints.userAgentData?.mobile ?? names.test(hints.userAgent ?? "");
   const small = limits.maxStorageBufferBindingSize <= GUARANTEED.maxStorageBufferBindingSize;
   return mobile || small || (hints.deviceMemory ?? 8) <= SMALL_MEMORY ? "phone" : "full";
 }

@@ -47,6 +47,8 @@ export interface EngineInfo {
   /** What it was opened for: a phone's share of memory, or all that the device has. */
   readonly profile: Profile;
   readonly arithmetic: "fp16" | "fp32";
+  /** Why the driver refused the bundle's fp16 program, where the fp32 program was opened in its place. */
+  readonly refused: string | null;
   /** Bytes on the device. */
   readonly memory: { readonly weights: number; readonly cache: number; readonly step: number };
   readonly stored: boolean;
@@ -88,6 +90,7 @@ export class Engine {
       software: adapter.fallback,
       profile: bundle.profile,
       arithmetic: bundle.plan.arithmetic,
+      refused: bundle.refused,
       memory: { weights: fit.weightBytes, cache: fit.cacheBytes, step: fit.stepBytes },
       stored: bundle.stored,
       healed: bundle.healed,

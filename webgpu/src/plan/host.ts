@@ -300,7 +300,7 @@ async function compileKernels(
       throw new EdgeLLMError(
         "unsupported_device",
         `the driver refuses the kernel ${kernel.name}: ${reason(said)}; update the browser or the driver` +
-          (plan.arithmetic === "fp16" ? ', or open the bundle with arithmetic: "fp32"' : ""),
+          (plan.arithmetic === "fp16" ? ", or use a bundle with a program in fp32" : ""),
         { kernel: kernel.name },
       );
     }

@@ -12,6 +12,13 @@ import { ROOT } from "./reference.ts";
 
 const PICTURES = path.join(ROOT, "webgpu/test-results");
 const first = inject("reference").answers.find((one) => one.prompt === "Hello there!");
+/** The adapter claims 16-bit floats, so that their program is chosen; its device has none. */
+const PRETENDS_HALF = `const { has } = GPUSupportedFeatures.prototype;
+  GPUSupportedFeatures.prototype.has = function (one) { return one === "shader-f16" || has.call(this, one); };
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = function (wanted) {
+    return requestDevice.call(this, { ...wanted, requiredFeatures: [] });
+  };`;
 
 let context: BrowserContext;
 let page: Page;
@@ -88,6 +95,20 @@ test("a device without 16-bit floats is told by a model that needs them, before 
   expect(await page.locator("#panel-text").textContent()).toContain("needs 16-bit floats (shader-f16)");
   expect(site?.ranges.has("weights-000.bin")).toBe(false);
   await picture("no-fp16");
+
+  if (site) site.prelude = PRETENDS_HALF;
+  await page.reload();
+  await page.getByRole("button", { name: "Load the model" }).click();
+  await page.locator("#panel-text", { hasText: "the driver refuses the kernel" }).waitFor();
+});
+
+test("a driver that refuses the 16-bit program it says it can run gets the other one", async () => {
+  await visit("shards", PRETENDS_HALF);
+  await ready(page);
+  const about = await greedy();
+  expect(about).toContain("computed in fp32 (the graphics driver refuses the fp16 program)");
+  expect(about).toContain("kept in this browser");
+  expect(about).not.toContain("without a network"); // no service worker keeps the page
 });
 
 test("a device with buffers of 128 MiB gets a phone's share, and is told what does not fit", async () => {

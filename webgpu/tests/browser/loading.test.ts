@@ -132,6 +132,17 @@ test("without a network a stored bundle opens", async () => {
   expect(offline.paths).toEqual([]);
 });
 
+test.each([
+  ["brings nothing", { hold: 0 }],
+  ["is in trouble", { status: 503 }],
+  ["no longer has it", { status: 404 }],
+  ["gives something else", { flip: 100 }],
+] as const)("a stored bundle opens where the host %s", async (_, fault) => {
+  site.faults.set("edgellm.json", fault);
+  // Bytes come from the storage: its manifest was taken, and that is enough.
+  expect((await call(page, "openAborted", SMALL, 1)).error).toMatchObject({ code: "aborted" });
+});
+
 test("bundles share files, and the last one takes them along", async () => {
   await call(page, "openAborted", { ...SMALL, bundle: "/copy/" }, 1);
   const kept = await call(page, "listBundles");

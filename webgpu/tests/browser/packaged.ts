@@ -12,7 +12,7 @@ import { inject } from "vitest";
 import { PYTHON, ROOT } from "./reference.ts";
 
 /** The demo bundle, or one of variants.py. */
-export type Variant = "demo" | "shards" | "half" | "long" | "hostile";
+export type Variant = "demo" | "shards" | "next" | "half" | "long" | "hostile";
 
 const OPENING_MS = 120_000;
 
@@ -32,10 +32,18 @@ export class Packaged {
   /** Ranges that were asked for, by file name. */
   readonly ranges = new Map<string, (string | undefined)[]>();
   url = "";
+  #target = "";
   #stops: (() => Promise<void>)[] = [];
 
   static async open(variant: Variant): Promise<Packaged> {
     const site = new Packaged();
+    await site.publish(variant);
+    await site.#proxy();
+    return site;
+  }
+
+  /** Puts this variant in the place of the one before. */
+  async publish(variant: Variant): Promise<void> {
     const folder = path.dirname(inject("reference").bundle);
     const out = path.join(folder, `site-${variant}`);
     const words = ["-m", "edgellm", "package", "web", path.join(folder, variant), "--out", out, "--force"];
@@ -44,12 +52,11 @@ export class Packaged {
       env: { ...process.env, PYTHONPATH: ROOT },
       stdio: ["ignore", "pipe", "inherit"],
     });
-    site.#stops.push(() => end(server));
+    this.#stops.push(() => end(server));
     const lines = createInterface({ input: server.stdout });
     const [first] = await Promise.race([once(lines, "line"), once(server, "exit")]);
     if (typeof first !== "string") throw new Error(`edgellm package web ended with status ${first}`);
-    await site.#proxy(JSON.parse(first).url);
-    return site;
+    this.#target = JSON.parse(first).url;
   }
 
   /** Ends the servers: from then on there is no network. */
@@ -57,7 +64,7 @@ export class Packaged {
     for (const stop of this.#stops.splice(0).reverse()) await stop();
   }
 
-  async #proxy(target: string): Promise<void> {
+  async #proxy(): Promise<void> {
     const proxy = createServer((asked, answer) => {
       const name = path.posix.basename(asked.url ?? "");
       this.ranges.set(name, [...(this.ranges.get(name) ?? []), asked.headers.range]);
@@ -68,21 +75,28 @@ export class Packaged {
       const most = cut ?? this.holds.get(name) ?? Number.POSITIVE_INFINITY;
       const prelude = name.startsWith("worker-") ? Buffer.from(this.prelude) : Buffer.alloc(0);
       let sent = 0;
-      const passed = request(new URL(asked.url ?? "/", target), { headers: asked.headers }, async (found) => {
-        const { "content-length": length, ...headers } = found.headers;
-        const bytes = Number(length) + prelude.length;
-        answer.writeHead(found.statusCode ?? 502, { ...headers, ...(length && { "content-length": bytes }) });
-        answer.write(prelude);
-        answer.flushHeaders();
-        await setTimeout(this.pauses.get(name) ?? 0);
-        found.on("data", (data: Buffer) => {
-          answer.write(data.subarray(0, Math.max(0, most - sent)));
-          sent += data.length;
-          // What has been sent may arrive before the end.
-          if (cut !== undefined && sent > cut) void setTimeout(100).then(() => answer.destroy());
-        });
-        found.on("end", () => sent <= most && answer.end());
-      });
+      const passed = request(
+        new URL(asked.url ?? "/", this.#target),
+        { headers: asked.headers },
+        async (found) => {
+          const { "content-length": length, ...headers } = found.headers;
+          const bytes = Number(length) + prelude.length;
+          answer.writeHead(found.statusCode ?? 502, {
+            ...headers,
+            ...(length && { "content-length": bytes }),
+          });
+          answer.write(prelude);
+          answer.flushHeaders();
+          await setTimeout(this.pauses.get(name) ?? 0);
+          found.on("data", (data: Buffer) => {
+            answer.write(data.subarray(0, Math.max(0, most - sent)));
+            sent += data.length;
+            // What has been sent may arrive before the end.
+            if (cut !== undefined && sent > cut) void setTimeout(100).then(() => answer.destroy());
+          });
+          found.on("end", () => sent <= most && answer.end());
+        },
+      );
       passed.on("error", () => answer.destroy());
       passed.end();
     });

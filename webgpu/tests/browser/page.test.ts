@@ -51,6 +51,20 @@ function starts(name: string): number[] {
   return (site.ranges.get(name) ?? []).map((one) => Number(/\d+/.exec(one ?? "0")?.[0]));
 }
 
+/** Id of what has the keyboard. */
+function focused(): Promise<string | undefined> {
+  return page.evaluate(() => document.activeElement?.id);
+}
+
+/** Names of the stored files. Runs in the page. */
+async function kept(): Promise<string[]> {
+  const root = await navigator.storage.getDirectory();
+  const files = await (await root.getDirectoryHandle("edgellm")).getDirectoryHandle("files");
+  const names: string[] = [];
+  for await (const name of files.keys()) names.push(name);
+  return names;
+}
+
 function hashOf(file: string): string {
   const manifest = JSON.parse(readFileSync(path.join(bundle, "../shards/edgellm.json"), "utf8"));
   return manifest.files.find((one: FileEntry) => one.path === file).sha256;
@@ -195,6 +209,36 @@ test("words are text, whatever they look like", async () => {
   });
   expect(blocked).toContain("TrustedHTML");
   expect(complaints.splice(0).filter((one) => !one.includes("TrustedHTML"))).toEqual([]);
+});
+
+test("a new version is loaded when it is asked for, and takes the place of the old one", async () => {
+  const [template, before] = ["chat_template.jinja", starts("chat_template.jinja").length];
+  await site.publish("next");
+  await page.reload();
+  await ready(page); // the version that is kept
+  await page.getByRole("heading", { name: "There is another version of demo" }).waitFor();
+  expect(await page.locator("#panel-text").textContent()).toMatch(/^\d+ bytes are downloaded/);
+  expect(starts(template)).toHaveLength(before);
+  await picture("another-version");
+  await checkAccess(page);
+  await page.getByRole("button", { name: "Load the other version" }).press("Enter");
+  await ready(page);
+  expect(starts(template)).toHaveLength(before + 1);
+  expect(await focused()).toBe("prompt");
+  expect((await page.evaluate(kept)).includes(hashOf(template))).toBe(false); // that of the version before
+});
+
+test("a new version that does not come to its end leaves the one before", async () => {
+  await site.publish("shards");
+  await page.reload();
+  await ready(page);
+  site.holds.set("chat_template.jinja", 10);
+  await page.getByRole("button", { name: "Load the other version" }).click();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "Go on loading" }).waitFor();
+  expect(await page.getByRole("button", { name: "Go on with the version before" }).isVisible()).toBe(true);
+  expect((await page.evaluate(kept)).includes(hashOf("tvm/weights-003.bin"))).toBe(true);
+  // That one opens without a network, below.
 });
 
 test("a host that is slow or in trouble gets in nobody's way, and what does not change is not asked for", async () => {

@@ -1,6 +1,7 @@
 """The demo bundle in other forms, made from it without building again: what pages meet in the field.
 
 shards    the weights in shards of 256 KiB instead of one
+next      another version of that, with another chat template that says the same
 half      without the program in fp32
 long      a context so long that its cache exceeds buffers of 128 MiB
 hostile   a chat template that does not come to an end when a message says "loop"
@@ -30,6 +31,7 @@ _LOOP = """\
 def write_variants(demo: Bundle, out: Path) -> None:
     """Write each of them to a folder of its name in `out`."""
     _copy(demo, out / "shards", lambda files: _small_shards(demo, files))
+    _copy(demo, out / "next", lambda files: (_small_shards(demo, files), _comment(files)))
     _copy(demo, out / "half", lambda files: _drop(files, f"{demo.manifest.backend}/wgsl-fp32/"))
     model = replace(demo.manifest.model, context_length=LONG_CONTEXT)
     _copy(demo, out / "long", manifest=replace(demo.manifest, context=LONG_CONTEXT, model=model))
@@ -39,7 +41,7 @@ def write_variants(demo: Bundle, out: Path) -> None:
 def _copy(
     demo: Bundle,
     out: Path,
-    change: Callable[[dict[str, bytes]], None] = lambda files: None,
+    change: Callable[[dict[str, bytes]], object] = lambda files: None,
     manifest: Manifest | None = None,
 ) -> None:
     files = {one.path: demo.file(one.path).read_bytes() for one in demo.manifest.files}
@@ -75,6 +77,10 @@ def _shards(entries: list[dict[str, Any]]) -> set[int]:
 def _drop(files: dict[str, bytes], prefix: str) -> None:
     for path in [path for path in files if path.startswith(prefix)]:
         del files[path]
+
+
+def _comment(files: dict[str, bytes]) -> None:
+    files[TEMPLATE_NAME] = b"{#- The next version. -#}" + files[TEMPLATE_NAME]
 
 
 def _loops(files: dict[str, bytes]) -> None:

@@ -21,12 +21,20 @@ describe("the profile", () => {
     ["a phone that only tells its name", { userAgent: "Mozilla/5.0 (iPhone; CPU iPhone OS 26_0)" }, "phone"],
     ["little memory", { deviceMemory: 2 }, "phone"],
   ] as const)("of %s", (_, hints, wanted) => {
-    expect(profileFor(adapter, { ...computer, ...hints })).toBe(wanted);
+    expect(profileFor(adapter, 0, { ...computer, ...hints })).toBe(wanted);
+  });
+
+  test("of a tablet that calls itself a Macintosh is a phone's", () => {
+    const apple = {
+      userAgent: "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Safari",
+    };
+    expect(profileFor(adapter, 5, apple)).toBe("phone");
+    expect(profileFor(adapter, 0, apple)).toBe("full");
   });
 
   test("of a device with small buffers, and of a browser that tells nothing", () => {
-    expect(profileFor({ limits: GUARANTEED }, computer)).toBe("phone");
-    expect(profileFor(adapter, {})).toBe("full");
+    expect(profileFor({ limits: GUARANTEED }, 0, computer)).toBe("phone");
+    expect(profileFor(adapter, 10, {})).toBe("full");
   });
 
   test("of a phone keeps to what every device has, and to what this one has", () => {

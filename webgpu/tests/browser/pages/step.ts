@@ -69,6 +69,7 @@ async function open(batch: number): Promise<{ engine: Engine; launches: number }
     template: null,
     stored: false,
     healed: [],
+    refused: null,
   });
   return { engine, launches: must(plan.routines.at(-1), "a routine").launches.length };
 }
