@@ -68,8 +68,10 @@ export class Conversation {
   }
 
   show(): void {
+    const held = log.contains(document.activeElement);
     byId("welcome").hidden = this.messages.length > 0;
     log.replaceChildren(...this.messages.map((message, index) => this.#turn(message, index)));
+    if (held) byId("prompt").focus(); // what was pressed is another element now, or gone
   }
 
   async #answer(): Promise<void> {

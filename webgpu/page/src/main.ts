@@ -38,7 +38,9 @@ function refresh(): void {
   const { answering } = conversation;
   document.body.classList.toggle("answering", answering);
   send.setAttribute("aria-label", answering ? "Stop the answer" : "Send");
-  send.disabled = !answering && (!session.engine || !prompt.value.trim());
+  const idle = !answering && (!session.engine || !prompt.value.trim());
+  if (idle && document.activeElement === send) prompt.focus(); // a button that is off loses the keyboard
+  send.disabled = idle;
   const info = session.engine?.info;
   const memory = info ? info.memory.weights + info.memory.cache + info.memory.step : 0;
   byId("facts").textContent = info
@@ -120,7 +122,10 @@ byId("new").addEventListener("click", () => {
 byId("scroll").addEventListener("scroll", () => {
   byId("latest").hidden = atEnd();
 });
-byId("latest").addEventListener("click", toEnd);
+byId("latest").addEventListener("click", () => {
+  toEnd();
+  byId("scroll").focus(); // the button hides itself
+});
 
 wireSettings({
   settings,

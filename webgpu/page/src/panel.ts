@@ -21,11 +21,14 @@ export function panelShown(): boolean {
 }
 
 export function hidePanel(): void {
+  const held = panel.contains(document.activeElement);
   panel.hidden = true;
+  if (held) byId("prompt").focus();
 }
 
 /** The first choice is the one to take. */
 export function showPanel(heading: string, body: string, choices: readonly Choice[], wrong = false): void {
+  const held = panel.contains(document.activeElement);
   title.textContent = heading;
   text.textContent = body;
   text.hidden = !body;
@@ -35,6 +38,7 @@ export function showPanel(heading: string, body: string, choices: readonly Choic
   byId("panel-buttons").replaceChildren(
     ...choices.map(({ label, act }, index) => button(label, index ? "quiet" : "main wide", act)),
   );
+  if (held) title.focus(); // the button that was pressed is gone
   say(`${heading}. ${body}`);
   panel.scrollIntoView({ block: "end" });
 }

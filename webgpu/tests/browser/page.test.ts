@@ -107,9 +107,11 @@ test("a shard that is cut again and again is told, and goes on from there; one c
   await page.getByRole("heading", { name: "The model cannot be downloaded" }).waitFor();
   expect(await page.locator("#panel-text").textContent()).toMatch(/weights-005\.bin.*what has come is kept/);
   await picture("cut");
-  await page.getByRole("button", { name: "Load again" }).click();
+  await page.getByRole("button", { name: "Load again" }).press("Enter");
+  expect(await focused()).toBe("panel-title");
   await ready(page);
   expect(await page.locator("#panel").isVisible()).toBe(false);
+  expect(await focused()).toBe("prompt");
   expect(starts("weights-003.bin")).toEqual([0]);
   expect(starts("weights-004.bin")).toEqual([0, 100_000]);
   expect(starts("weights-005.bin")).toEqual([0, 50_000, 50_000, 50_000, 50_000]);
@@ -145,8 +147,9 @@ test("an answer stops in the middle, and is tried again", async () => {
   await page.keyboard.press("Escape");
   const part = await answered(page);
   expect(await page.locator(".note").last().textContent()).toContain("stopped by you");
-  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("button", { name: "Try again" }).press("Enter");
   await page.locator("body.answering").waitFor();
+  expect(await focused()).toBe("prompt");
   const whole = await answered(page);
   expect(whole.length).toBeGreaterThan(part.length);
   expect(whole.startsWith(part)).toBe(true);
