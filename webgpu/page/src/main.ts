@@ -16,6 +16,8 @@ const prompt = byId<HTMLTextAreaElement>("prompt");
 const send = byId<HTMLButtonElement>("send");
 /** Index of the message that sending replaces. */
 let editing: number | null = null;
+/** Whether a service worker has the page. */
+let pageKept = false;
 
 const keep = (): void => save(messages, settings);
 const session: Session = new Session(
@@ -131,6 +133,7 @@ wireSettings({
   settings,
   fullContext,
   info: () => session.engine?.info ?? null,
+  pageKept: () => pageKept,
   onDone: (reload) => {
     keep();
     if (reload) void session.reopen();
@@ -144,4 +147,8 @@ toEnd();
 refresh();
 void session.begin();
 // A browser that refuses has the page for as long as there is a network.
-navigator.serviceWorker?.register("./sw.js").catch(() => undefined);
+const { serviceWorker } = navigator as Partial<Navigator>;
+serviceWorker?.register("./sw.js").catch(() => undefined);
+void serviceWorker?.ready.then(() => {
+  pageKept = true;
+});

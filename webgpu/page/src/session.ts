@@ -108,6 +108,8 @@ export class Session {
       });
       this.engine = engine;
       remember(engine.info.stored);
+      // So that a full disk does not take it; where the browser refuses, it may.
+      if (engine.info.stored) void navigator.storage.persist().catch(() => undefined);
       say(`${name} is ready`);
       tellAboutFiles(engine.info, store);
       this.#version = "stored";

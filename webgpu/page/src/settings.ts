@@ -19,6 +19,8 @@ export interface SettingsHost {
   /** Tokens of the bundle's own context, the most that can be chosen. */
   readonly fullContext: number;
   readonly info: () => EngineInfo | null;
+  /** Whether the page itself opens without a network. */
+  readonly pageKept: () => boolean;
   /** After the dialog was closed. `reload`: context or profile are others. */
   readonly onDone: (reload: boolean) => void;
   readonly onRemove: () => void;
@@ -41,7 +43,7 @@ export function wireSettings(host: SettingsHost): void {
     profile.value = settings.profile ?? "";
     for (const radio of radios) radio.checked = radio.value === settings.theme;
     showTemperature(settings);
-    about(host.info());
+    about(host.info(), host.pageKept());
     dialog.showModal();
   });
   dialog.addEventListener("close", () => {
@@ -108,11 +110,12 @@ function contextOption(tokens: number): HTMLOptionElement {
   return option;
 }
 
-function about(info: EngineInfo | null): void {
+function about(info: EngineInfo | null, pageKept: boolean): void {
   const rows: [string, string][] = [];
   if (info) {
     const { weights, cache, step } = info.memory;
     const refused = info.refused ? " (the graphics driver refuses the fp16 program)" : "";
+    const kept = pageKept ? "kept in this browser; works without a network" : "kept in this browser";
     const share = info.profile === "phone" ? ", a phone’s share of its memory" : "";
     rows.push(
       ["Device", `${info.device}${info.software ? " (no graphics processor: slow)" : ""}${share}`],
@@ -121,10 +124,7 @@ function about(info: EngineInfo | null): void {
         "Memory",
         `${bytesText(weights)} weights, ${bytesText(cache)} conversation, ${bytesText(step)} working space`,
       ],
-      [
-        "Storage",
-        info.stored ? "kept in this browser; works without a network" : "not kept: the browser refuses",
-      ],
+      ["Storage", info.stored ? kept : "not kept: the browser refuses"],
     );
   }
   byId("about").replaceChildren(

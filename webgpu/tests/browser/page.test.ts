@@ -36,6 +36,12 @@ beforeAll(async () => {
   });
   page.on("pageerror", (error) => complaints.push(error.stack ?? error.message));
   await shortSteps(page, 1);
+  await page.addInitScript(() => {
+    navigator.storage.persist = async () => {
+      document.documentElement.dataset.persists = "asked";
+      throw new DOMException("no", "SecurityError");
+    };
+  });
 });
 afterAll(async () => {
   await context?.close();
@@ -119,6 +125,7 @@ test("a shard that is cut again and again is told, and goes on from there; one c
 });
 
 test("the first visit ends in an answer", async () => {
+  expect(await page.evaluate(() => document.documentElement.dataset.persists)).toBe("asked");
   await page.getByRole("button", { name: "Settings" }).click();
   await page.getByRole("slider", { name: "Temperature" }).fill("0");
   expect(await page.locator("#about").textContent()).toContain("works without a network");
