@@ -11,6 +11,8 @@ const AGAIN = "M15.5 8A6 6 0 1 0 16 11M16 4v4h-4";
 const EDIT = "M4 16l1-4 8-8 3 3-8 8-4 1zM11.5 5.5l3 3";
 /** Distance from the end within which the view follows the answer, pixels. */
 const NEAR_END = 80;
+/** An answer on its way is kept this often, ms. */
+const KEEP_EVERY = 2000;
 
 /** What the page does for a conversation. */
 export interface Host {
@@ -38,6 +40,8 @@ export class Conversation {
   readonly #host: Host;
   #answering: AbortController | null = null;
   #busy: Message | null = null;
+  /** What a new chat took the place of. */
+  #before: Message[] = [];
 
   constructor(messages: Message[], host: Host) {
     this.messages = messages;
@@ -54,13 +58,22 @@ export class Conversation {
 
   clear(): void {
     this.stop();
+    if (this.messages.length > 0) this.#before = [...this.messages];
     this.messages.length = 0;
+    this.#host.save();
+    this.show();
+  }
+
+  /** Brings back the chat that a new one took the place of. */
+  undo(): void {
+    this.messages.push(...this.#before.splice(0));
     this.#host.save();
     this.show();
   }
 
   /** Says `text` and gets an answer. @param at message that it replaces, with all that follow. */
   send(text: string, at = this.messages.length): void {
+    this.#before = [];
     this.messages.length = at;
     this.messages.push({ role: "user", content: text });
     this.#host.save();
@@ -70,6 +83,7 @@ export class Conversation {
   show(): void {
     const held = log.contains(document.activeElement);
     byId("welcome").hidden = this.messages.length > 0;
+    byId("undo").hidden = this.#before.length === 0;
     log.replaceChildren(...this.messages.map((message, index) => this.#turn(message, index)));
     if (held) byId("prompt").focus(); // what was pressed is another element now, or gone
   }
@@ -89,6 +103,7 @@ export class Conversation {
     toEnd();
     say("Answering");
     const writer = new Writer(log.lastElementChild as HTMLElement, message);
+    let kept = run.asked;
     try {
       for await (const { text, tokens, ending } of pieces(
         engine,
@@ -102,6 +117,10 @@ export class Conversation {
         if (ending === "length") run.ending = ending;
         message.content += text;
         writer.changed();
+        if (run.last - kept > KEEP_EVERY && this.messages.at(-1) === message) {
+          kept = run.last;
+          this.#host.save();
+        }
       }
     } catch (error) {
       if (controller.signal.aborted) run.ending = "stopped";

@@ -121,6 +121,15 @@ byId("new").addEventListener("click", () => {
   say("New chat");
   prompt.focus();
 });
+byId("undo").addEventListener("click", () => {
+  conversation.undo();
+  toEnd();
+  say("The chat before is back");
+  prompt.focus();
+});
+addEventListener("pagehide", () => {
+  if (conversation.answering) keep(); // another page of this site may have kept more since
+});
 byId("scroll").addEventListener("scroll", () => {
   byId("latest").hidden = atEnd();
 });

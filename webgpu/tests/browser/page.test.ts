@@ -151,6 +151,14 @@ test("an answer stops in the middle, and is tried again", async () => {
     const texts = document.querySelectorAll(".turn.assistant .text");
     return texts.length === 2 && (texts[1]?.textContent ?? "").length > 3;
   });
+  const stored = () => Object.entries(localStorage).find(([name]) => name.startsWith("edgellm.page:"))?.[1];
+  const turns = await page
+    .evaluate(() => void dispatchEvent(new Event("pagehide")))
+    .then(() => page.evaluate(stored));
+  expect(JSON.parse(turns ?? "").messages.at(-1)).toMatchObject({
+    role: "assistant",
+    content: expect.stringMatching(/./),
+  });
   await page.keyboard.press("Escape");
   const part = await answered(page);
   expect(await page.locator(".note").last().textContent()).toContain("stopped by you");
@@ -279,8 +287,16 @@ test("without a network the page, the conversation and the model are there", asy
   expect(await last.locator("pre code").textContent()).toBe("<b>bold</b>");
   expect(await last.locator("img, script, b").count()).toBe(0);
   expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+  const facts = page.locator("#facts");
+  expect(await facts.evaluate((one) => one.scrollWidth <= one.clientWidth)).toBe(true); // nothing is cut off
   await picture("phone-dark");
   await checkAccess(page);
+  await page.getByRole("button", { name: "New chat" }).click();
+  await picture("phone-new-chat");
+  await checkAccess(page);
+  await page.getByRole("button", { name: "Bring the last chat back" }).press("Enter");
+  expect(await page.locator(".turn").count()).toBe(4);
+  expect(await focused()).toBe("prompt");
   await page.getByRole("button", { name: "New chat" }).click();
   await ask(page, first?.prompt ?? "");
   expect(await answered(page)).toContain(shown(first?.text));
