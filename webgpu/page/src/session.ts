@@ -168,12 +168,14 @@ export class Session {
   #explain(thrown: unknown): void {
     const error =
       thrown instanceof EdgeLLMError ? thrown : new EdgeLLMError("internal", `the page failed: ${thrown}`);
-    const again: Choice = { label: "Load again", act: () => void this.open() };
+    // A kept file that is damaged may be gone from a site that has another version now.
+    const version = error.code === "bundle" ? "newest" : this.#version;
+    const again: Choice = { label: "Load again", act: () => void this.open(undefined, version) };
     const back: Choice = {
       label: "Go on with the version before",
       act: () => void this.open(true, "stored"),
     };
-    const backs = this.#version === "newest" ? [back] : [];
+    const backs = this.#version === "newest" && wasLoaded() ? [back] : [];
     if (error.code === "aborted") {
       showPanel(headline(error), "What has come is kept.", [{ ...again, label: "Go on loading" }, ...backs]);
       return;

@@ -256,7 +256,9 @@ test("a new version that does not come to its end leaves the one before", async 
   await page.getByRole("button", { name: "Go on loading" }).waitFor();
   expect(await page.getByRole("button", { name: "Go on with the version before" }).isVisible()).toBe(true);
   expect((await page.evaluate(kept)).includes(hashOf("tvm/weights-003.bin"))).toBe(true);
-  // That one opens without a network, below.
+  // The page's files of the version before are there for pages that are still open.
+  expect(await page.evaluate(async () => (await caches.keys()).length)).toBe(2);
+  // That model opens without a network, below.
 });
 
 test("a host that is slow or in trouble gets in nobody's way, and what does not change is not asked for", async () => {
