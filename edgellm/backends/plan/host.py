@@ -50,7 +50,7 @@ class Host(Protocol):
         self, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], outputs: Mapping[str, int]
     ) -> dict[str, Float32s]:
         """Fill the beginnings of inputs, run the routine that holds a step of these sizes, and bring
-        beginnings of outputs back: one submission.
+        beginnings of outputs back: one submission if it is of few tokens, see `launches.submissions`.
 
         Args:
             outputs: numbers of four bytes to bring back of each; the caller may change them, and must view
@@ -71,8 +71,9 @@ def lost(adapter: Adapter, said: object) -> DeviceLostError:
     """A step failed on the device."""
     return DeviceLostError(
         f"{adapter.name} stopped during a step ({_short(said)}). Likely causes: its memory ran out (close "
-        "what else uses it, or take a smaller --context or --max-batch), the driver ended a step that took "
-        "too long, or the device went away. Open the bundle again to go on"
+        "what else uses it, or take a smaller --context or --max-batch), the driver ended work that took "
+        "longer than it allows (a smaller model, quantization or --context takes less), or the device went "
+        "away. Open the bundle again to go on"
     )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from edgellm.compile.plan.plan import Plan
+from edgellm.compile.plan.plan import Launch, Plan, Routine
 from edgellm.compile.plan.sizes import Expr, evaluate
 
+AT_ONCE = 16
+"""Launches handed to a device at once in steps of many tokens. Drivers end work that does not return in time:
+Windows after 2 seconds, amdgpu after 10, and a prompt's 256 tokens take a weak GPU longer than that.
+"""
+FEW_TOKENS = 8
+"""Steps of up to so many are short, and handed over whole, which costs the host least."""
 Grid = tuple[int, int, int]
 _KEPT = 1024
 """Combinations of sizes whose numbers are kept; a decoding batch meets few."""
@@ -37,6 +43,13 @@ class Grids:
 def routine_of(plan: Plan, tokens: int) -> int:
     """The routine that runs a step of so many tokens: the first that holds it."""
     return next(index for index, one in enumerate(plan.routines) if tokens <= one.most)
+
+
+def submissions(routine: Routine) -> list[Sequence[Launch]]:
+    """A routine's launches, in the parts in which a device gets them."""
+    launches = routine.launches
+    each = len(launches) if routine.most <= FEW_TOKENS else AT_ONCE
+    return [launches[start : start + each] for start in range(0, len(launches), each)]
 
 
 def buffer_bytes(plan: Plan, sizes: Mapping[str, int]) -> dict[str, int]:

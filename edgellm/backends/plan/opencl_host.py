@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from edgellm.adapters import Adapter
 from edgellm.backends.executor import Float32s
 from edgellm.backends.plan.host import lost, no_device, no_kernel, no_memory
-from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of
+from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of, submissions
 from edgellm.backends.plan.weights import Buffers
-from edgellm.compile.plan.plan import Kernel, Plan, Routine
+from edgellm.compile.plan.plan import Kernel, Launch, Plan
 
 _PIECE = 16 << 20
 """Bytes of weights handed over at once."""
@@ -52,7 +52,9 @@ class OpenClHost:
             self._upload(name, weights[name])
         self._grids = Grids(plan)
         compiled = self._compile(plan, sources)
-        self._routines = [self._prepare(routine, compiled) for routine in plan.routines]
+        self._routines = [
+            [self._prepare(part, compiled) for part in submissions(routine)] for routine in plan.routines
+        ]
 
     def write(self, name: str, values: NDArray[Any]) -> None:
         """See `Host.write`."""
@@ -86,17 +88,18 @@ class OpenClHost:
         ]
         grids = self._grids.of(sizes)
         enqueue = cl.enqueue_nd_range_kernel
-        for launch in self._routines[routine_of(self._plan, sizes["n"])]:
-            kernel = launch.kernel
-            for index, name in enumerate(kernel.scalars):
-                value = sizes[name]
-                if launch.values[index] != value:
-                    launch.values[index] = value
-                    launch.compiled.set_arg(launch.first + index, np.int32(value))
-            x, y, z = grids[kernel.name]
-            i, j, k = kernel.threads
-            enqueue(queue, launch.compiled, (x * i, y * j, z * k), kernel.threads)
-        queue.flush()
+        for part in self._routines[routine_of(self._plan, sizes["n"])]:
+            for launch in part:
+                kernel = launch.kernel
+                for index, name in enumerate(kernel.scalars):
+                    value = sizes[name]
+                    if launch.values[index] != value:
+                        launch.values[index] = value
+                        launch.compiled.set_arg(launch.first + index, np.int32(value))
+                x, y, z = grids[kernel.name]
+                i, j, k = kernel.threads
+                enqueue(queue, launch.compiled, (x * i, y * j, z * k), kernel.threads)
+            queue.flush()
         return kept
 
     def copy(self, pieces: Mapping[str, int], source: int, target: int) -> None:
@@ -146,10 +149,10 @@ class OpenClHost:
                 raise no_kernel(self.adapter, kernel.name, error) from error
         return programs
 
-    def _prepare(self, routine: Routine, programs: Mapping[str, Any]) -> list[_Launch]:
+    def _prepare(self, part: Sequence[Launch], programs: Mapping[str, Any]) -> list[_Launch]:
         """A kernel object for every launch, which keeps its buffers."""
         launches = []
-        for launch in routine.launches:
+        for launch in part:
             kernel = self._plan.kernel(launch.kernel)
             compiled = cl.Kernel(programs[kernel.name], kernel.entry)
             for index, name in enumerate(launch.arguments):

@@ -13,9 +13,9 @@ from edgellm.adapters import WGPU_LOG, Adapter, import_wgpu
 from edgellm.backends.executor import Float32s
 from edgellm.backends.plan import wgpu_native
 from edgellm.backends.plan.host import lost, no_device, no_kernel, no_memory
-from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of
+from edgellm.backends.plan.launches import Grids, buffer_bytes, routine_of, submissions
 from edgellm.backends.plan.weights import Buffers
-from edgellm.compile.plan.plan import Plan, Routine
+from edgellm.compile.plan.plan import Launch, Plan
 
 SCALARS = 256
 """Bytes between the scalars of kernels in their buffer: an offset that every device takes."""
@@ -75,7 +75,7 @@ class WgpuHost:
         )
         self._groups: list[Any] = []
         self._encode = [
-            wgpu_native.encoder([self._bound(routine, i) for i in range(len(routine.launches))])
+            [wgpu_native.encoder([self._bound(one) for one in part]) for part in submissions(routine)]
             for routine in plan.routines
         ]
 
@@ -114,9 +114,14 @@ class WgpuHost:
         for copy in self._copies:
             self._copy(encoder, *copy)
         self._copies.clear()
-        compute = encoder.begin_compute_pass()
-        self._encode[routine_of(self._plan, sizes["n"])](compute, self._grids.of(sizes))
-        compute.end()
+        grids = self._grids.of(sizes)
+        for part, encode in enumerate(self._encode[routine_of(self._plan, sizes["n"])]):
+            if part:
+                queue.submit([encoder.finish()])
+                encoder = self._device.create_command_encoder()
+            compute = encoder.begin_compute_pass()
+            encode(compute, grids)
+            compute.end()
         at = 0
         for name, count in outputs.items():
             encoder.copy_buffer_to_buffer(self._buffers[name], 0, back, at, 4 * count)
@@ -186,9 +191,8 @@ class WgpuHost:
                 raise no_kernel(self.adapter, kernel.name, error) from error
         return pipelines
 
-    def _bound(self, routine: Routine, index: int) -> tuple[str, Any, Any]:
+    def _bound(self, launch: Launch) -> tuple[str, Any, Any]:
         """A launch: its kernel's name, its pipeline, and its buffers as a bind group."""
-        launch = routine.launches[index]
         kernel = self._plan.kernel(launch.kernel)
         bound = [{"buffer": self._buffers[name]} for name in launch.arguments]
         if kernel.scalars:

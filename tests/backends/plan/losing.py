@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ def lose(host: Host) -> None:
     if hasattr(broken, "_device"):
         broken._device.destroy()
         return
-    for launches in broken._routines:
-        for launch in launches:
+    for parts in broken._routines:
+        for launch in itertools.chain(*parts):
             launch.kernel = msgspec.structs.replace(launch.kernel, threads=(1 << 20, 1, 1))
 
 

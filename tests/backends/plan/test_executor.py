@@ -71,6 +71,25 @@ def test_copied_blocks_hold_all_layers(language: str) -> None:
     np.testing.assert_array_equal(step([9], 33, [5, 6, 7]), expected)
 
 
+def test_long_steps_are_handed_over_in_parts_and_short_ones_whole(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = executor("llama", language)
+    sequences = Sequences(model)
+    handed: list[int] = []
+    queue = model.host._queue  # type: ignore[union-attr]
+    method = {"wgsl": "submit", "opencl": "flush"}[language]
+    real = getattr(type(queue), method)
+    monkeypatch.setattr(type(queue), method, lambda *all: (handed.append(1), real(*all))[1])
+    launches = {routine.most: len(routine.launches) for routine in model.plan.routines}
+    for tokens in (64, 1, 2):
+        handed.clear()
+        sequences.step({0: [5] * tokens})
+        most = model.plan.routines[routine_of(model.plan, tokens)].most
+        assert len(handed) == (1 if tokens < 8 else -(-launches[most] // 16)), (tokens, most)
+    assert max(launches.values()) > 16
+
+
 def test_a_closed_executor_says_so(language: str) -> None:
     folder = program("llama", "fp32", (f"{language}-fp32",))
     model = open_program(folder, "llama", adapter_number(language))
