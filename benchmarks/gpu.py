@@ -33,7 +33,7 @@ from make_checkpoint import SHAPES
 from random_bundle import QUANT, fingerprint, write_bundle, write_programs
 
 from edgellm.adapters import ADAPTER_VARIABLE, Adapter, list_adapters
-from edgellm.backends.plan.open import PROGRAM_VARIABLE, programs_for
+from edgellm.backends.plan.open import PROGRAM_VARIABLE
 from edgellm.bench.cases import Case
 from edgellm.bench.compare import Line, Measurement, run_rounds, summarize_all
 from edgellm.bench.processes import Worker
@@ -100,7 +100,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         path.name for path in (args.work / args.target / "demo" / "tvm").iterdir() if path.is_dir()
     )
     for adapter in adapters_of(args):
-        programs = [one for one in programs_for(adapter, there) if one in (args.programs or there)]
+        programs = [one for one in adapter.runs(there) if one in (args.programs or there)]
         if not programs:
             say(f"{adapter} runs none of {', '.join(args.programs or there)}")
         for program in programs if args.programs else programs[:1]:

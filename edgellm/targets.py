@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from edgellm.adapters import Adapter
+from edgellm.adapters.adapter import NVIDIA
 from edgellm.backends import get_backend
 from edgellm.backends.base import BuildPlan
 from edgellm.bundle.model_config import ModelConfig
@@ -21,6 +23,16 @@ _KINDS: tuple[Kind, ...] = ("cpu", "gpu", "phone", "browser")
 NATIVE = "native"
 PORTABLE = "portable"
 """The kernels that every GPU target has: those that run on all of its devices."""
+
+_VENDORS = {
+    # PCI vendors, as Vulkan, DirectX and most OpenCL drivers report them.
+    0x8086: "intel-gpu", 0x1002: "amd-gpu", NVIDIA: "nvidia-gpu", 0x106B: "apple-gpu", 0x13B5: "mali",
+    0x5143: "adreno",
+}  # fmt: skip
+PACKAGES = {"webgpu": "web", "adreno": "android", "mali": "android", "apple-iphone": "ios"}
+"""What `edgellm package` makes of bundles for these."""
+_ANY = "webgpu"
+"""Keeps to what every device guarantees."""
 
 
 class TargetBackend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +98,24 @@ def native_target(machine: str | None = None) -> Target:
             return target
     known = ", ".join(target.name for target in load_targets().values() if target.machines)
     raise UnsupportedError(f"this machine's processor, {machine!r}, is no target; there are {known}")
+
+
+def fitting_target(adapter: Adapter) -> str | None:
+    """Options of `edgellm build` for what suits an adapter, such as "nvidia-gpu --kernels cuda": of its
+    vendor's target, else of the one that all devices run, what it can run; None for software, and if there is
+    nothing.
+    """
+    if adapter.kind == "software":
+        return None
+    vendors = _VENDORS.get(adapter.vendor_id, "apple-gpu" if adapter.name.startswith("Apple ") else _ANY)
+    for name in (vendors, _ANY):
+        device = load_targets()[name].device or Device(programs=())
+        if adapter.runs(device.programs):
+            return name
+        for kernels, others in device.kernels.items():
+            if adapter.runs(others.programs):
+                return f"{name} --kernels {kernels}"
+    return None
 
 
 def get_target(name: str) -> Target:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgellm import adapters
 from edgellm.adapters import Adapter, AdapterLimits, choose_adapter, list_adapters, memory
 from edgellm.errors import MissingDependencyError, UnsupportedError
+from edgellm.targets import fitting_target, get_target, with_kernels
 from tests.support import require
 
 LIMITS = AdapterLimits(1 << 31, 1 << 27, 256, 16384, 8, 65535)
@@ -31,7 +33,7 @@ def test_this_machines_adapters() -> None:
     for one in found:
         assert one.name and one.limits.buffer_bytes >= one.limits.binding_bytes >= 128 << 20
         assert one.limits.threads >= 256 and one.limits.shared_bytes >= 16384
-        assert one.facts()["target"] is None or one.kind != "software"
+        assert fitting_target(one) is None or one.kind != "software"
 
 
 def test_nothing_is_imported_before_somebody_asks() -> None:
@@ -96,12 +98,25 @@ def test_software_is_never_chosen_unasked(monkeypatch: pytest.MonkeyPatch) -> No
         choose_adapter([])
 
 
-def test_targets_by_vendor() -> None:
-    assert (CARD.target, INSIDE.target, SOFTWARE.target) == ("amd-gpu", "intel-gpu", None)
-    assert replace(CARD, vendor_id=0x10DE).target == "nvidia-gpu"
-    assert replace(CARD, name="Apple M2 Pro", vendor_id=0).target == "apple-gpu"
-    assert replace(CARD, vendor_id=0x5143).target == "adreno"
-    assert replace(CARD, vendor_id=1).target is None
+def test_the_target_that_fits_has_a_program_that_runs() -> None:
+    def fitting(vendor: int = 1, **facts: Any) -> str | None:
+        adapter = replace(CARD, vendor_id=vendor, **facts)
+        if name := fitting_target(adapter):
+            name, _, kernels = name.partition(" --kernels ")
+            device = with_kernels(get_target(name), kernels or None).device
+            assert device is not None and adapter.runs(device.programs)
+        return fitting_target(adapter)
+
+    metal, opencl, cuda = (
+        {"through": t, "api": a} for t, a in (("wgpu", "Metal"), ("opencl", "OpenCL"), ("cuda", "CUDA"))
+    )
+    assert (fitting(0x1002), fitting(0x8086), fitting(0x10DE)) == ("amd-gpu", "intel-gpu", "nvidia-gpu")
+    assert fitting(0x10DE, **cuda) == "nvidia-gpu --kernels cuda"
+    assert fitting(0, name="Apple M2 Pro", **metal) == "apple-gpu"
+    assert fitting(0x1027F00, name="Apple M2", **opencl) is None, "its programs are WGSL and Metal"
+    assert (fitting(0x13B5, **opencl), fitting(0x5143, **opencl)) == ("mali", "adreno")
+    assert (fitting(0x13B5), fitting(0x5143, api="D3D12")) == ("webgpu", "webgpu"), "theirs are in OpenCL C"
+    assert (fitting(), fitting(**opencl), fitting(kind="software")) == ("webgpu", None, None)
 
 
 def test_memory_of_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

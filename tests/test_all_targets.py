@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from edgellm.bundle import Bundle
 from edgellm.cli.group import cli
 from edgellm.compile.isa import ISAS
-from edgellm.targets import load_targets
+from edgellm.targets import PACKAGES, load_targets
 from tests.backends.plan.models import adapter_number
 from tests.cli.running import edgellm
 from tests.support import require
@@ -30,6 +30,8 @@ def build_all(folder: Path) -> dict[str, Path]:
         arguments = ["build", str(DEMO), "--target", name, "--out", str(built[name])]
         done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
+        command = f"package {PACKAGES[name]}" if name in PACKAGES else "chat"
+        assert f"Next: edgellm {command} {built[name]}" in done.output
     return built
 
 
@@ -89,4 +91,5 @@ def test_programs_for_other_devices_chat_here(bundles: dict[str, Path], target: 
 def test_programs_that_do_not_run_here_say_so(bundles: dict[str, Path]) -> None:
     status, said, told = ask(bundles["apple-iphone"])
     assert (status, said) == (1, "") and told.startswith("error: ") and told.count("\n") == 1
-    assert "metal-fp16, metal-fp32" in told and "do not run from Python" in told and "--target native" in told
+    assert "metal-fp16, metal-fp32" in told and "do not run from Python" in told
+    assert "edgellm package ios BUNDLE --out DIR" in told and "--target native" in told

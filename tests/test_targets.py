@@ -11,8 +11,9 @@ import pytest
 
 from edgellm.backends import BACKENDS
 from edgellm.bundle.model_config import Rope
+from edgellm.cli.package import package
 from edgellm.errors import UnsupportedError
-from edgellm.targets import get_target, load_targets, native_target, pick, with_kernels
+from edgellm.targets import PACKAGES, get_target, load_targets, native_target, pick, with_kernels
 from tests.bundle.example import manifest
 
 LLAMA = manifest().model
@@ -38,6 +39,8 @@ def test_all_ten_are_there_and_consistent() -> None:
         assert target.default_quant in offered <= QUANTS
         assert len({backend.name for backend in target.backends}) == len(target.backends)
     machines = [machine for target in targets.values() for machine in target.machines]
+    assert set(PACKAGES) == {name for name, one in targets.items() if one.kind in ("phone", "browser")}
+    assert set(PACKAGES.values()) == set(package.commands)
     assert len(machines) == len(set(machines)) and machines == [machine.lower() for machine in machines]
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgellm import cuda_driver
-from edgellm.adapters.adapter import KINDS, Adapter, AdapterLimits, Through
+from edgellm.adapters.adapter import KINDS, LANGUAGES, Adapter, AdapterLimits, Through
 from edgellm.adapters.sources import LISTINGS, WGPU_LOG, cuda_adapters, import_wgpu
 from edgellm.errors import MissingDependencyError, UnsupportedError
 
 __all__ = [
-    "ADAPTER_VARIABLE", "EXTRAS", "MODULES", "WGPU_LOG", "Adapter", "AdapterLimits", "Through",
+    "ADAPTER_VARIABLE", "EXTRAS", "LANGUAGES", "MODULES", "WGPU_LOG", "Adapter", "AdapterLimits", "Through",
     "choose_adapter", "cuda_adapters", "import_wgpu", "installed", "list_adapters",
 ]  # fmt: skip
 ADAPTER_VARIABLE = "EDGELLM_ADAPTER"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
+
+from edgellm.compile.plan.plan import Language
 
 Through = Literal["wgpu", "opencl", "cuda"]
 Kind = Literal["discrete", "integrated", "other", "software"]
 KINDS: tuple[Kind, ...] = ("discrete", "integrated", "other", "software")
 """The best first."""
 NVIDIA = 0x10DE
-_TARGETS = {
-    # PCI vendors, as Vulkan, DirectX and most OpenCL drivers report them.
-    0x8086: "intel-gpu", 0x1002: "amd-gpu", NVIDIA: "nvidia-gpu", 0x106B: "apple-gpu", 0x13B5: "mali",
-    0x5143: "adreno",
-}  # fmt: skip
+LANGUAGES: dict[Through, Language] = {"wgpu": "wgsl", "opencl": "opencl", "cuda": "cuda"}
+"""Of the programs that each runs."""
 
 
 class AdapterLimits(msgspec.Struct, frozen=True):
@@ -62,12 +62,11 @@ class Adapter:
     number: int = 0
     handle: Any = field(default=None, repr=False, compare=False)
 
-    @property
-    def target(self) -> str | None:
-        """The target whose bundles suit it."""
-        if self.kind == "software":
-            return None
-        return _TARGETS.get(self.vendor_id) or ("apple-gpu" if self.name.startswith("Apple ") else None)
+    def runs(self, programs: Collection[str]) -> list[str]:
+        """Those of the programs, called LANGUAGE-ARITHMETIC, that it can run, best first."""
+        arithmetics = ("fp16", "fp32") if self.fp16 else ("fp32",)
+        names = [f"{LANGUAGES[self.through]}-{one}" for one in arithmetics]
+        return [name for name in names if name in programs]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.api}, {self.driver})" if self.driver else f"{self.name} ({self.api})"
@@ -77,6 +76,5 @@ class Adapter:
         names = ("number", "name", "through", "api", "kind", "driver", "vendor_id", "fp16", "memory", "free")
         return {
             **{name: getattr(self, name) for name in names},
-            "target": self.target,
             "limits": msgspec.to_builtins(self.limits),
         }

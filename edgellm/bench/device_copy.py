@@ -10,9 +10,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.adapters import Adapter
+from edgellm.adapters import LANGUAGES, Adapter
 from edgellm.backends.plan.host import Host
-from edgellm.backends.plan.open import LANGUAGES, open_host
+from edgellm.backends.plan.open import open_host
 from edgellm.compile.plan.plan import FORMAT, Buffer, Kernel, Language, Launch, Plan, Routine
 from edgellm.errors import UnsupportedError
 

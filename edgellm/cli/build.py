@@ -70,7 +70,7 @@ def build(
     model that ships with edgellm. The bundle appears at --out when it is whole, and not before.
     """
     from edgellm.builder import build as build_bundle
-    from edgellm.targets import get_target
+    from edgellm.targets import PACKAGES
     from edgellm.units import bytes_text
 
     with progress_bars(_STAGES, quiet=as_json) as report:
@@ -111,10 +111,8 @@ def build(
             ("size", f"{bytes_text(result.bytes)}, built in {result.seconds:.1f} s"),
         ]
     )
-    if get_target(result.target).kind in ("cpu", "gpu"):
-        note(f"Next: edgellm chat {shlex.quote(_shown(result.path))}")
-    else:
-        note("Its programs are for a host on the device: docs/plan.md")
+    bundle, app = shlex.quote(_shown(result.path)), PACKAGES.get(result.target)
+    note(f"Next: edgellm package {app} {bundle} --out DIR" if app else f"Next: edgellm chat {bundle}")
 
 
 def _shown(path: Path) -> str:

@@ -19,7 +19,7 @@ from edgellm.backends.tvm.isa import FORCE, NEEDS
 from edgellm.cli.output import json_option, print_facts, print_json, print_table
 from edgellm.errors import UnsupportedError
 from edgellm.machine import free_disk, read_cpu, read_memory
-from edgellm.targets import load_targets, missing_for, native_target
+from edgellm.targets import fitting_target, load_targets, missing_for, native_target
 from edgellm.units import bytes_text
 
 EXTRAS = {
@@ -80,7 +80,8 @@ def examine() -> dict[str, Any]:
     builds = [name for name, what in missing.items() if what is None]
     cpu = read_cpu()
     adapters = list_adapters(cuda=True)
-    here = {native, *(adapter.target for adapter in adapters)}
+    fitting = [fitting_target(adapter) for adapter in adapters]
+    here = dict.fromkeys(one for one in (native, *sorted(filter(None, fitting))) if one)
     return {
         "edgellm": __version__,
         "python": platform.python_version(),
@@ -90,12 +91,16 @@ def examine() -> dict[str, Any]:
         "forced_isa": os.environ.get(FORCE) or None,
         "memory": msgspec.to_builtins(read_memory()),
         "disk_free": free_disk(Path.cwd()),
-        "gpus": [adapter.facts() for adapter in adapters] if adapters or installed() else None,
+        "gpus": [
+            {**adapter.facts(), "target": target} for adapter, target in zip(adapters, fitting, strict=True)
+        ]
+        if adapters or installed()
+        else None,
         "forced_adapter": os.environ.get(ADAPTER_VARIABLE) or None,
         "native": native,
         "extras": [_extra(name) for name in EXTRAS],
         "builds": builds,
-        "runs": [name for name in builds if name in here],
+        "runs": [name for name in here if name.split()[0] in builds],
         "cannot_build": {name: what for name, what in missing.items() if what is not None},
     }
 

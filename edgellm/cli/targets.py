@@ -17,14 +17,15 @@ def targets(as_json: bool) -> None:
     """
     from edgellm.adapters import list_adapters
     from edgellm.errors import UnsupportedError
-    from edgellm.targets import load_targets, missing_for, native_target
+    from edgellm.targets import fitting_target, load_targets, missing_for, native_target
 
     native = None
     with suppress(UnsupportedError):  # a processor that is no target: the list is useful even so
         native = native_target().name
-    here: dict[str | None, list[str]] = {}
+    here: dict[str, list[str]] = {}
     for adapter in list_adapters(cuda=True):
-        here.setdefault(adapter.target, []).append(str(adapter))
+        name, _, options = (fitting_target(adapter) or "").partition(" ")
+        here.setdefault(name, []).append(f"{adapter} with {options}" if options else str(adapter))
     rows = []
     for target in load_targets().values():
         missing = missing_for(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgellm.adapters import (
     EXTRAS,
+    LANGUAGES,
     MODULES,
     Adapter,
     Through,
@@ -26,12 +27,11 @@ from edgellm.backends.plan.weights import Buffers, MappedWeights
 from edgellm.bundle.manifest import MemoryFacts
 from edgellm.bundle.model_config import ModelConfig
 from edgellm.compile.plan.codec import MAX_PLAN_BYTES, decode_plan
-from edgellm.compile.plan.plan import COMPILED_SUFFIX, PLAN_NAME, Language, Plan
+from edgellm.compile.plan.plan import COMPILED_SUFFIX, PLAN_NAME, Plan
 from edgellm.cuda_driver import OLDEST, CudaError
 from edgellm.errors import BundleError, MissingDependencyError, UnsupportedError
 
 PROGRAM_VARIABLE = "EDGELLM_PROGRAM"
-LANGUAGES: dict[Through, Language] = {"wgpu": "wgsl", "opencl": "opencl", "cuda": "cuda"}
 _MAX_SOURCE_BYTES = 4 << 20
 
 
@@ -104,8 +104,9 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
     able: list[Through] = [through for through, language in LANGUAGES.items() if language in languages]
     if not able:
         raise UnsupportedError(
-            f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python, only in "
-            "a host on their device (docs/plan.md); to use the model here, build it with --target native"
+            f"the programs of this bundle ({', '.join(programs) or 'none'}) do not run from Python; "
+            "edgellm package ios BUNDLE --out DIR makes an app of one for iPhones; to use the model here, "
+            "build it with --target native or for a GPU that edgellm doctor lists"
         )
     if able == ["cuda"]:
         if not any(one.through == "cuda" for one in adapters):
@@ -114,7 +115,7 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
         able = [one for one in able if one != "cuda"]
         ways = " or ".join(f"{MODULES[one]} (pip install 'edgellm[{EXTRAS[one]}]')" for one in able)
         raise MissingDependencyError(f"running {', '.join(programs)} on a GPU needs the package {ways}")
-    usable = {one.number: programs_for(one, programs) for one in adapters}
+    usable = {one.number: one.runs(programs) for one in adapters}
     chosen = choose_adapter([one for one in adapters if usable[one.number]], wanted)
     return chosen, usable[chosen.number][0]
 
@@ -131,13 +132,6 @@ def _no_cuda() -> UnsupportedError:
         "later and its driver, version 450 or later, and nothing else; for other GPUs build without "
         "--kernels cuda"
     )
-
-
-def programs_for(adapter: Adapter, programs: list[str]) -> list[str]:
-    """Those that the adapter can run, best first."""
-    arithmetics = ("fp16", "fp32") if adapter.fp16 else ("fp32",)
-    names = [f"{LANGUAGES[adapter.through]}-{one}" for one in arithmetics]
-    return [name for name in names if name in programs]
 
 
 def open_host(
