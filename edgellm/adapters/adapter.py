@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from edgellm.compile.plan.plan import Language
+if TYPE_CHECKING:
+    from edgellm.compile.plan.plan import Language
 
 Through = Literal["wgpu", "opencl", "cuda"]
 Kind = Literal["discrete", "integrated", "other", "software"]

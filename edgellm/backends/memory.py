@@ -37,6 +37,11 @@ class MemoryPlan:
     def total(self) -> int:
         return self.weights + self.cache + self.step + self.runtime
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is a graphics adapter's memory."""
+        return self.device != MACHINE
+
     def lines(self) -> list[str]:
         """One line for each part, for people."""
         if self.blocks:

@@ -18,6 +18,7 @@ from edgellm.bench.cases import Case, GpuFacts, GpuStep, Sample, peak_rss_mb, pr
 from edgellm.errors import EdgeLLMError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from edgellm.backends.memory import MemoryPlan
     from edgellm.backends.plan.executor import PlanExecutor
     from edgellm.backends.plan.host import StepTimes
 
@@ -27,7 +28,14 @@ _WARM_UP = Case(1, 8, 4)
 class EngineRunner:
     """edgellm itself: requests through `Engine`, as the server and `generate` send them."""
 
-    def __init__(self, bundle: str, threads: int | None, max_batch: int, context: int | None) -> None:
+    def __init__(
+        self,
+        bundle: str,
+        threads: int | None,
+        max_batch: int,
+        context: int | None,
+        on_memory: Callable[[MemoryPlan], None],
+    ) -> None:
         from edgellm.engine import Engine
 
         # The same prompts come again and again here: each time they are to be computed.
@@ -38,6 +46,7 @@ class EngineRunner:
             context=context,
             max_queue=1 << 20,
             prefix_cache=False,
+            on_memory=on_memory,
         )
         manifest = self._engine.bundle.manifest
         self.name = f"edgellm-{manifest.backend}-{manifest.quant}"

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from edgellm.backends.memory import MemoryPlan
 from edgellm.bench.cases import Case, GpuFacts, Runner, measure_long_enough
 from edgellm.errors import EdgeLLMError
 
@@ -41,10 +42,15 @@ def load(spec: WorkerSpec) -> Runner:
     from edgellm.bench import runners
 
     if spec.kind == "edgellm":
-        return runners.EngineRunner(spec.path, spec.threads, spec.max_batch, spec.context)
+        return runners.EngineRunner(spec.path, spec.threads, spec.max_batch, spec.context, _tell_gpu_memory)
     if spec.kind == "ctranslate2":
         return runners.CTranslate2Runner(spec.path, spec.threads)
     return runners.LlamaCppRunner(spec.path, spec.threads)
+
+
+def _tell_gpu_memory(memory: MemoryPlan) -> None:
+    if memory.on_gpu:
+        print(*memory.lines(), sep="\n", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def build(
     model that ships with edgellm. The bundle appears at --out when it is whole, and not before.
     """
     from edgellm.builder import build as build_bundle
-    from edgellm.targets import PACKAGES
+    from edgellm.targets import NATIVE, PACKAGES
     from edgellm.units import bytes_text
 
     with progress_bars(_STAGES, quiet=as_json) as report:
@@ -111,8 +111,24 @@ def build(
             ("size", f"{bytes_text(result.bytes)}, built in {result.seconds:.1f} s"),
         ]
     )
+    if target == NATIVE:
+        _note_gpus()
     bundle, app = shlex.quote(_shown(result.path)), PACKAGES.get(result.target)
     note(f"Next: edgellm package {app} {bundle} --out DIR" if app else f"Next: edgellm chat {bundle}")
+
+
+def _note_gpus() -> None:
+    """The native target is the processor; say what else is here."""
+    from edgellm.adapters import list_adapters
+    from edgellm.targets import fitting_target
+
+    here: dict[str, str] = {}
+    for adapter in list_adapters(cuda=True):
+        if fits := fitting_target(adapter):
+            here.setdefault(fits, f"{adapter}, {'fp16' if adapter.fp16 else 'no fp16'}")
+    if here:
+        each = "; ".join(f"--target {fits} is for {adapter}" for fits, adapter in here.items())
+        note(f"Built for the processor. A GPU is here too: {each}")
 
 
 def _shown(path: Path) -> str:

@@ -116,7 +116,12 @@ def note_memory(memory: MemoryPlan) -> None:
 
 
 def open_engine(bundle: str | Path, settings: dict[str, Any]) -> Engine:
-    """Open an engine; imported here so that `--help` stays fast."""
+    """Open an engine; imported here so that `--help` stays fast. What it takes of a GPU is told before."""
     from edgellm.engine import Engine
 
-    return Engine(bundle, **settings)
+    return Engine(bundle, **{"on_memory": _note_gpu_memory} | settings)
+
+
+def _note_gpu_memory(memory: MemoryPlan) -> None:
+    if memory.on_gpu:
+        note_memory(memory)

@@ -14,6 +14,7 @@ from edgellm.bench.weights import read_share
 from edgellm.checkpoint import Checkpoint
 from edgellm.errors import EdgeLLMError
 from tests.cli.running import edgellm as run
+from tests.cli.test_gpu import MEMORY
 from tests.support import require
 
 ONE = ("--batch", "1", "--prompt", "16", "--new", "24", "--threads", "1", "--rounds", "1")
@@ -156,6 +157,7 @@ def test_a_gpu_bundle_shows_its_decode_steps(
         assert done.returncode == 0, done.stderr
         for text in ("least MB", "host ms", "this adapter is software", "wgsl-fp32", "of a copy"):
             assert text in done.stdout
+        assert MEMORY.fullmatch(done.stderr)
         return
     done = run("bench", demo_gpu, *cases, "--json")
     assert done.returncode == 0, done.stderr

@@ -8,23 +8,26 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from edgellm import adapters
-from edgellm.adapters import list_adapters
+from edgellm.adapters import Adapter, list_adapters
 from edgellm.cli import doctor
 from edgellm.cli.group import cli
 from tests.backends.plan.models import PROGRAMS, adapter_number, use_program
 from tests.cli.running import edgellm
 from tests.cli.test_chat import Terminal
-from tests.test_adapters import CARD, SOFTWARE
+from tests.test_adapters import CARD, INSIDE, SOFTWARE
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = ("--prompt", "What is a bundle?", "--temperature", "0", "--max-tokens", "16")
 HOSTS = {"wgsl": ("wgpu_host", "WgpuHost"), "opencl": ("opencl_host", "OpenClHost")}
+MEMORY = re.compile(r"weights +\S+ MB\ncache .*\n(step .*\n)(runtime .*\n)?total .* free on .*\n")
+"""What commands say on stderr before they load a bundle onto a GPU."""
 
 
 def refused(done: subprocess.CompletedProcess[str], stdout: str = "") -> str:
@@ -41,7 +44,7 @@ def test_generate_answers_alike_through_every_program(
     for program in PROGRAMS:
         use_program(monkeypatch, program)
         done = edgellm("generate", demo_gpu, *QUESTION)
-        assert (done.returncode, done.stderr) == (0, ""), done
+        assert done.returncode == 0 and MEMORY.fullmatch(done.stderr), done
         answers.add(done.stdout)
     assert len(answers) == 1 and len(answers.pop()) > 20
 
@@ -102,6 +105,9 @@ def test_a_device_lost_in_an_answer_ends_it_in_one_line(
     )
     command = [sys.executable, "-c", code, "generate", str(demo_gpu), *QUESTION]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    memory = MEMORY.match(done.stderr)
+    assert memory is not None
+    done.stderr = done.stderr[memory.end() :]
     said = refused(done, done.stdout)
     assert (
         "stopped during a step" in said and "its memory ran out" in said and "Open the bundle again" in said
@@ -139,6 +145,24 @@ def test_adapters_stand_beside_the_target_that_fits(monkeypatch: pytest.MonkeyPa
     assert "here: Radeon RX 7800 XT (Vulkan, radv)" in CliRunner().invoke(cli, ["targets"]).output
     report = doctor.examine()
     assert "amd-gpu" in report["runs"] and [one["target"] for one in report["gpus"]] == ["amd-gpu", None]
+
+
+def test_a_native_build_names_the_gpu_beside_the_processor(
+    checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--backend", "ctranslate2", "--force", "--out", str(tmp_path / "bundle")]
+
+    def notes(*found: Adapter) -> list[str]:
+        monkeypatch.setattr(adapters, "list_adapters", lambda **_: found)
+        done = CliRunner().invoke(cli, ["build", str(checkpoint_dir), *options])
+        assert done.exit_code == 0, done.output
+        return done.stderr.splitlines()
+
+    assert len(notes(SOFTWARE)) == 1, "the next command alone"
+    assert notes(INSIDE, replace(INSIDE, through="opencl", api="OpenCL"), SOFTWARE)[0] == (
+        "Built for the processor. A GPU is here too: "
+        "--target intel-gpu is for Intel(R) UHD 770 (Vulkan, Mesa), fp16"
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
