@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from edgellm import adapters
-from edgellm.adapters import Adapter, AdapterLimits, choose_adapter, list_adapters, memory
+from edgellm.adapters import Adapter, AdapterLimits, choose_adapter, list_adapters, memory, sources
 from edgellm.errors import MissingDependencyError, UnsupportedError
+from edgellm.machine import Memory
 from edgellm.targets import fitting_target, get_target, with_kernels
 from tests.support import require
 
@@ -60,6 +62,25 @@ def test_a_listing_that_fails_is_an_empty_list(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout == "['wgpu', 'opencl'] []\n", done.stderr
+
+
+def test_a_driver_that_fails_hides_no_other_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(number: int) -> Adapter:
+        if number == 1:
+            raise RuntimeError("device lost\n  while it was asked")
+        return replace(CARD, name=f"card {number}")
+
+    def opencl(failed: Callable[[str], object]) -> list[Adapter]:
+        raise RuntimeError("no ICD")
+
+    listings = {"wgpu": lambda failed: sources._each(describe, range(3), failed), "opencl": opencl}
+    monkeypatch.setattr(adapters, "LISTINGS", listings)
+    monkeypatch.setattr(adapters, "installed", lambda: list(listings))
+    failures: list[str] = []
+    assert [one.name for one in list_adapters(failed=failures.append)] == ["card 0", "card 2"]
+    assert failures == ["wgpu: device lost while it was asked", "pyopencl: no ICD"]
+    with pytest.raises(UnsupportedError, match=r"failed \(wgpu: device lost .*; pyopencl: no ICD\); install"):
+        choose_adapter([], failures=failures)
 
 
 @pytest.fixture
@@ -117,6 +138,25 @@ def test_the_target_that_fits_has_a_program_that_runs() -> None:
     assert (fitting(0x13B5, **opencl), fitting(0x5143, **opencl)) == ("mali", "adreno")
     assert (fitting(0x13B5), fitting(0x5143, api="D3D12")) == ("webgpu", "webgpu"), "theirs are in OpenCL C"
     assert (fitting(), fitting(**opencl), fitting(kind="software")) == ("webgpu", None, None)
+
+
+def test_memory_that_is_the_machines_is_not_taken_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shared(available: int, platform: str = "linux") -> tuple[int | None, int | None]:
+        monkeypatch.setattr(memory, "read_memory", lambda: Memory(18 << 30, available))
+        monkeypatch.setattr(sys, "platform", platform)
+        return memory.memory_of("integrated", "UHD", 0x8086, 0)
+
+    assert shared(16 << 30) == (9 << 30, 9 << 30)
+    assert shared(4 << 30) == (9 << 30, 4 << 30)
+    assert shared(16 << 30, "darwin") == (12 << 30, 12 << 30)
+    assert memory.memory_of("software", "llvmpipe", 0, 0) == (18 << 30, 16 << 30)
+
+
+def test_opencl_tells_the_memory_of_a_card_that_vulkan_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = replace(CARD, name="gfx1101", through="opencl", api="OpenCL", memory=8 << 30, free=6 << 30)
+    monkeypatch.setattr(adapters, "LISTINGS", {"wgpu": lambda _: [CARD, INSIDE], "opencl": lambda _: [twin]})
+    monkeypatch.setattr(adapters, "installed", lambda: ["wgpu", "opencl"])
+    assert [(one.memory, one.free) for one in list_adapters()] == [(8 << 30, 6 << 30)] * 2 + [(None, None)]
 
 
 def test_memory_of_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

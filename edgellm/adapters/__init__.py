@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from edgellm import cuda_driver
 from edgellm.adapters.adapter import KINDS, LANGUAGES, Adapter, AdapterLimits, Through
-from edgellm.adapters.sources import LISTINGS, WGPU_LOG, cuda_adapters, import_wgpu
+from edgellm.adapters.sources import LISTINGS, WGPU_LOG, Failed, cuda_adapters, import_wgpu, reason
 from edgellm.errors import MissingDependencyError, UnsupportedError
 
 __all__ = [
@@ -30,28 +30,57 @@ def installed() -> list[Through]:
     return [through for through, module in MODULES.items() if importlib.util.find_spec(module) is not None]
 
 
-def list_adapters(*, cuda: bool = False) -> list[Adapter]:
+def list_adapters(*, cuda: bool = False, failed: Failed = lambda said: None) -> list[Adapter]:
     """All adapters, best first: discrete, integrated, others, then software. [] if nothing sees any.
 
     Args:
         cuda: those that CUDA sees as well, after all others, whose numbers do not depend on it.
+        failed: hears what could not be looked at, and why: a broken driver does not hide the others.
     """
     found: list[Adapter] = []
     for through in installed():
-        # A broken driver must not stop a report about this machine; pyopencl raises when there is no driver.
-        with contextlib.suppress(Exception):
-            found += LISTINGS[through]()
+        say = partial(_say, failed, MODULES[through])
+        try:
+            found += LISTINGS[through](say)
+        except Exception as error:
+            say(reason(error))
     apis = {api: place for place, api in enumerate(_APIS)}
     found.sort(key=lambda one: (KINDS.index(one.kind), apis.get(one.api, len(apis))))
     if cuda:
-        with contextlib.suppress(cuda_driver.CudaError):
+        try:
             found += cuda_adapters()
-    return [replace(one, number=number) for number, one in enumerate(found)]
+        except cuda_driver.NoDriverError:
+            pass
+        except cuda_driver.CudaError as error:
+            failed(f"CUDA: {reason(error)}")
+    return [replace(_with_memory(one, found), number=number) for number, one in enumerate(found)]
 
 
-def choose_adapter(adapters: Sequence[Adapter], wanted: str | None = None) -> Adapter:
+def _say(failed: Failed, module: str, said: str) -> None:
+    failed(f"{module}: {said}")
+
+
+def _with_memory(adapter: Adapter, every: Sequence[Adapter]) -> Adapter:
+    """Where nothing told an adapter's memory: the least that OpenCL tells of such devices of its vendor."""
+    if adapter.memory is not None:
+        return adapter
+    twins = [
+        one
+        for one in every
+        if (one.through, one.vendor_id, one.kind) == ("opencl", adapter.vendor_id, adapter.kind)
+    ]
+    least = min(twins, key=lambda one: one.memory or 0, default=adapter)
+    return replace(adapter, memory=least.memory, free=least.free)
+
+
+def choose_adapter(
+    adapters: Sequence[Adapter], wanted: str | None = None, failures: Sequence[str] = ()
+) -> Adapter:
     """The adapter that `wanted` (else the environment's `EDGELLM_ADAPTER`) names by its number in
     `list_adapters` or by a part of its name; without either the best one that is no software.
+
+    Args:
+        failures: what `list_adapters` could not look at, for the error.
 
     Raises:
         MissingDependencyError: no package is installed that sees adapters.
@@ -75,6 +104,8 @@ def choose_adapter(adapters: Sequence[Adapter], wanted: str | None = None) -> Ad
     if adapters and adapters[0].kind != "software":
         return adapters[0]
     advice = "install its driver (on Debian and Ubuntu mesa-vulkan-drivers, or the vendor's)"
+    if failures:
+        advice = f"what looked for one failed ({'; '.join(failures)}); {advice}"
     if not adapters:
         return _none_found(advice)
     name = adapters[0].name.split(" ")[0]

@@ -45,8 +45,8 @@ class Adapter:
         number: its place in the list, best first.
         through: what sees it. api: Vulkan, Metal, D3D12, OpenCL or CUDA.
         kind: software adapters compute on the processor.
-        memory, free: bytes for buffers, in all and free; None if unknown. Integrated and software adapters
-            have the machine's.
+        memory, free: bytes for buffers, in all and free; None if unknown. Software adapters have the
+            machine's, integrated ones a part of it.
         handle: wgpu's or pyopencl's object, or a `CudaDevice`.
     """
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 from edgellm.adapters.adapter import NVIDIA, Kind
 from edgellm.machine import read_memory, run
 
+_SHARE = 1 / 2
+"""Of the machine's memory that integrated adapters may use: the limit of Windows (Microsoft, "Calculating
+Graphics Memory") and of Linux's TTM; Mesa's driver for Intel lets them have more where there is much.
+"""
+_SHARES = {"darwin": 2 / 3}
+"""Metal's recommendedMaxWorkingSetSize is two thirds of the memory of small Macs, and more of large ones'."""
+
 
 def memory_of(kind: Kind, name: str, vendor: int, device: int) -> tuple[int | None, int | None]:
     """Bytes in all and free, None where nothing tells; vendor and device: their PCI numbers, 0 if unknown."""
-    if kind in ("integrated", "software"):
-        whole = read_memory()
+    whole = read_memory()
+    if kind == "software":
         return whole.total, whole.available
+    if kind == "integrated":
+        share = _SHARES.get(sys.platform, _SHARE)
+        total = None if whole.total is None else int(whole.total * share)
+        return total, min((one for one in (total, whole.available) if one is not None), default=None)
     if vendor == NVIDIA:
         return _nvidia_memory(name)
     return _drm_memory(vendor, device)

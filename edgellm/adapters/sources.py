@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from edgellm import cuda_driver
@@ -47,14 +48,36 @@ def import_wgpu() -> Any:
         # The instance may exist already, when the program that uses this library has its own use for wgpu.
         with contextlib.suppress(Exception):
             extras = importlib.import_module("wgpu.backends.wgpu_native.extras")
-            extras.set_instance_extras(backends=_WGPU_BACKENDS.get(sys.platform, ("Vulkan",)))
+            # Microsoft's newer compiler has fp16. Where it is not beside wgpu, wgpu takes the older one.
+            more = {"dx12_compiler": "Dxc"} if sys.platform == "win32" else {}
+            extras.set_instance_extras(backends=_WGPU_BACKENDS.get(sys.platform, ("Vulkan",)), **more)
     return wgpu
 
 
-def wgpu_adapters() -> list[Adapter]:
+Failed = Callable[[str], object]
+"""Hears what could not be looked at, and why."""
+
+
+def wgpu_adapters(failed: Failed) -> list[Adapter]:
     wgpu = import_wgpu()
     with _without_wayland():
-        return [_wgpu_adapter(one) for one in wgpu.gpu.enumerate_adapters_sync()]
+        return _each(_wgpu_adapter, wgpu.gpu.enumerate_adapters_sync(), failed)
+
+
+def _each(describe: Callable[[Any], Adapter], handles: Iterable[Any], failed: Failed) -> list[Adapter]:
+    """What of the handles can be described: a driver that fails does not hide the others."""
+    found = []
+    for one in handles:
+        try:
+            found.append(describe(one))
+        except Exception as error:
+            failed(reason(error))
+    return found
+
+
+def reason(error: Exception) -> str:
+    """What a driver or a package said, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -101,13 +124,23 @@ def _wgpu_adapter(adapter: Any) -> Adapter:
     )
 
 
-def opencl_devices() -> list[Adapter]:
+def opencl_devices(failed: Failed) -> list[Adapter]:
     cl = importlib.import_module("pyopencl")
-    return [
-        _opencl_device(cl, platform, device)
-        for platform in cl.get_platforms()
-        for device in platform.get_devices()
-    ]
+    found: list[Adapter] = []
+    try:
+        platforms = cl.get_platforms()
+    except cl.Error as error:
+        if error.code == cl.status_code.PLATFORM_NOT_FOUND_KHR:  # no driver is installed
+            return []
+        raise
+    for platform in platforms:
+        try:
+            devices = platform.get_devices()
+        except cl.Error as error:
+            failed(f"{platform.name}: {reason(error)}")
+        else:
+            found += _each(partial(_opencl_device, cl, platform), devices, failed)
+    return found
 
 
 def _opencl_device(cl: Any, platform: Any, device: Any) -> Adapter:
@@ -173,6 +206,6 @@ def _cuda_adapter(device: cuda_driver.CudaDevice) -> Adapter:
     )
 
 
-LISTINGS: dict[Through, Callable[[], list[Adapter]]] = {
+LISTINGS: dict[Through, Callable[[Failed], list[Adapter]]] = {
     "wgpu": wgpu_adapters, "opencl": opencl_devices,
 }  # fmt: skip

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import click
 import msgspec
 
 from edgellm import __version__
-from edgellm.adapters import ADAPTER_VARIABLE, MODULES, installed, list_adapters
+from edgellm.adapters import ADAPTER_VARIABLE, MODULES, Adapter, choose_adapter, installed, list_adapters
 from edgellm.backends.tvm.isa import FORCE, NEEDS
 from edgellm.cli.output import json_option, print_facts, print_json, print_table
-from edgellm.errors import UnsupportedError
+from edgellm.errors import EdgeLLMError, UnsupportedError
 from edgellm.machine import free_disk, read_cpu, read_memory
 from edgellm.targets import fitting_target, load_targets, missing_for, native_target
 from edgellm.units import bytes_text
@@ -79,7 +80,8 @@ def examine() -> dict[str, Any]:
     missing = {target.name: missing_for(target) for target in load_targets().values()}
     builds = [name for name, what in missing.items() if what is None]
     cpu = read_cpu()
-    adapters = list_adapters(cuda=True)
+    failures: list[str] = []
+    adapters = list_adapters(cuda=True, failed=failures.append)
     fitting = [fitting_target(adapter) for adapter in adapters]
     here = dict.fromkeys(one for one in (native, *sorted(filter(None, fitting))) if one)
     return {
@@ -96,13 +98,25 @@ def examine() -> dict[str, Any]:
         ]
         if adapters or installed()
         else None,
+        "gpu_failures": failures,
         "forced_adapter": os.environ.get(ADAPTER_VARIABLE) or None,
+        "forced_adapter_problem": _forced_problem(adapters),
         "native": native,
         "extras": [_extra(name) for name in EXTRAS],
         "builds": builds,
         "runs": [name for name in here if name.split()[0] in builds],
         "cannot_build": {name: what for name, what in missing.items() if what is not None},
     }
+
+
+def _forced_problem(adapters: Sequence[Adapter]) -> str | None:
+    """Why the adapter that the environment names cannot be taken."""
+    try:
+        if os.environ.get(ADAPTER_VARIABLE):
+            choose_adapter(adapters)
+    except EdgeLLMError as error:
+        return str(error)
+    return None
 
 
 def _extra(name: str) -> dict[str, Any]:
@@ -150,7 +164,8 @@ def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("TVM kernels", _kernels(report["isas"], report["forced_isa"])),
         ("memory", f"{_size(memory['available'])} free of {_size(memory['total'])}"),
         ("disk", f"{_size(disk)} free here"),
-        ("GPU", _gpu(report["gpus"], report["forced_adapter"])),
+        ("GPU", report["forced_adapter_problem"] or _gpu(report["gpus"], report["forced_adapter"])),
+        *(("", f"could not be looked at: {one}") for one in report["gpu_failures"]),
     ]
 
 
@@ -183,7 +198,7 @@ def _adapter_row(adapter: dict[str, Any]) -> tuple[str, ...]:
         adapter["api"],
         adapter["driver"] or "unknown",
         adapter["kind"],
-        f"{_size(adapter['free'])} free of {_size(adapter['memory'])}",
+        f"{_size(adapter['free'])} free of {_size(adapter['memory'])}" if adapter["memory"] else "unknown",
         "yes" if adapter["fp16"] else "no",
         adapter["target"] or "none",
     )

@@ -69,6 +69,17 @@ def test_no_gpu_is_said_and_the_processor_not_taken_instead(
     assert json.loads(edgellm("doctor", "--json").stdout)["gpus"] == []
 
 
+def test_doctor_says_that_no_adapter_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "list_adapters", lambda **_: [CARD])
+    monkeypatch.setenv("EDGELLM_ADAPTER", "abc")
+    said = "no graphics adapter that can run this is called 'abc'; there are 0: Radeon"
+    assert said in CliRunner().invoke(cli, ["doctor"]).output
+    monkeypatch.setenv("EDGELLM_ADAPTER", "radeon")
+    shown = CliRunner().invoke(cli, ["doctor"]).output
+    assert "the adapter radeon, as EDGELLM_ADAPTER says" in shown
+    assert shown.count("unknown free of unknown") == 0, "of a card that does not tell its memory"
+
+
 def test_too_long_a_context_is_refused_with_what_fits(
     demo_gpu: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
