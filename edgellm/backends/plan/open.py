@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from edgellm.backends.executor import ExecutorLimits
 from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.plan.executor import BLOCK_SIZE, PlanExecutor
 from edgellm.backends.plan.host import Host
+from edgellm.backends.plan.interface import interface_problem
 from edgellm.backends.plan.sizing import check_limits, plan_memory
 from edgellm.backends.plan.weights import Buffers, MappedWeights
 from edgellm.bundle.manifest import MemoryFacts
@@ -63,10 +64,17 @@ def open_executor(
         UnsupportedError: there is no GPU, or this does not fit on it. BundleError: a file is damaged.
     """
     cuda = any(folder.glob(f"cuda-*/{PLAN_NAME}"))
-    chosen, program = _choose(folder, list_adapters(cuda=cuda), adapter)
+    failures: list[str] = []
+    adapters = list_adapters(cuda=cuda, failed=failures.append)
+    chosen, program = _choose(folder, adapters, adapter, failures)
     if chosen.through == "cuda":
         chosen = replace(chosen, free=chosen.handle.free_bytes())
     plan = _read_plan(folder / program)
+    if reason := interface_problem(plan, config.vocab_size):
+        raise BundleError(
+            f"{folder / program / PLAN_NAME} is no plan of this language model: {reason}; build the bundle "
+            "again"
+        )
     weights = MappedWeights(folder)
     memory, sizes = plan_memory(
         plan, chosen, facts, context=context, max_batch=max_batch, default_batch=default_batch
@@ -91,7 +99,9 @@ def open_executor(
     return PlanExecutor(plan, host, limits, sizes, memory)
 
 
-def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[Adapter, str]:
+def _choose(
+    folder: Path, adapters: list[Adapter], wanted: str | None, failures: Sequence[str] = ()
+) -> tuple[Adapter, str]:
     """The adapter and the program."""
     there = sorted(path.parent.name for path in folder.glob(f"*/{PLAN_NAME}"))
     forced = os.environ.get(PROGRAM_VARIABLE) or None
@@ -116,7 +126,7 @@ def _choose(folder: Path, adapters: list[Adapter], wanted: str | None) -> tuple[
         ways = " or ".join(f"{MODULES[one]} (pip install 'edgellm[{EXTRAS[one]}]')" for one in able)
         raise MissingDependencyError(f"running {', '.join(programs)} on a GPU needs the package {ways}")
     usable = {one.number: one.runs(programs) for one in adapters}
-    chosen = choose_adapter([one for one in adapters if usable[one.number]], wanted)
+    chosen = choose_adapter([one for one in adapters if usable[one.number]], wanted, failures)
     return chosen, usable[chosen.number][0]
 
 

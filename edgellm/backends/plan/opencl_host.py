@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -144,9 +145,13 @@ class OpenClHost:
         programs = {}
         for kernel in plan.kernels:
             try:
-                programs[kernel.name] = cl.Program(self._context, sources[kernel.source]).build()
+                program = cl.Program(self._context, sources[kernel.source]).build()
+                problem = _misfit(kernel, cl.Kernel(program, kernel.entry), self.adapter.handle)
             except cl.Error as error:
                 raise no_kernel(self.adapter, kernel.name, error) from error
+            if problem is not None:
+                raise no_kernel(self.adapter, kernel.name, problem)
+            programs[kernel.name] = program
         return programs
 
     def _prepare(self, part: Sequence[Launch], programs: Mapping[str, Any]) -> list[_Launch]:
@@ -159,6 +164,19 @@ class OpenClHost:
                 compiled.set_arg(index, self._buffers[name])
             launches.append(_Launch(kernel, compiled, len(launch.arguments)))
         return launches
+
+
+def _misfit(kernel: Kernel, compiled: Any, device: Any) -> str | None:
+    """Why the device cannot launch what its driver made of a kernel; its registers bound its threads."""
+    arguments = len(kernel.access) + len(kernel.scalars)
+    if compiled.num_args != arguments:
+        return f"its text has {compiled.num_args} arguments, and the plan {arguments}"
+    threads = prod(kernel.threads)
+    declared = compiled.get_work_group_info(cl.kernel_work_group_info.COMPILE_WORK_GROUP_SIZE, device)
+    if prod(declared) not in (0, threads):
+        return f"its text is for {prod(declared)} threads in a workgroup, not {threads}"
+    most = compiled.get_work_group_info(cl.kernel_work_group_info.WORK_GROUP_SIZE, device)
+    return f"it runs {most} threads of it in a workgroup, not {threads}" if most < threads else None
 
 
 class _Launch:

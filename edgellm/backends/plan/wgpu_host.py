@@ -200,8 +200,11 @@ class WgpuHost:
             bound.append({"buffer": self._uniform, "offset": offset, "size": SCALARS})
         entries = [{"binding": place, "resource": one} for place, one in enumerate(bound)]
         pipeline = self._pipelines[kernel.name]
-        layout = pipeline.get_bind_group_layout(0)
-        group = self._device.create_bind_group(layout=layout, entries=entries)
+        try:
+            layout = pipeline.get_bind_group_layout(0)
+            group = self._device.create_bind_group(layout=layout, entries=entries)
+        except Exception as error:
+            raise no_kernel(self.adapter, kernel.name, error) from error
         self._groups.append(group)
         return kernel.name, pipeline, group
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 from edgellm import adapters
 from edgellm.adapters import Adapter, AdapterLimits
 from edgellm.backends.plan import open as opening
+from edgellm.backends.plan import opencl_host
 from edgellm.backends.plan.executor import PlanExecutor
+from edgellm.backends.plan.interface import interface_problem
 from edgellm.backends.plan.open import _choose
 from edgellm.backends.plan.sizing import check_limits, plan_memory
 from edgellm.bundle.manifest import MemoryFacts
-from edgellm.compile.plan.codec import decode_plan
+from edgellm.compile.plan.codec import decode_plan, encode_plan
 from edgellm.compile.plan.plan import PLAN_NAME, Plan
 from edgellm.errors import (
     BundleError,
@@ -161,6 +164,80 @@ def test_damage_is_named(llama: Path, tmp_path: Path) -> None:
     (folder / "wgsl-fp32" / PLAN_NAME).write_text('{"format": 1}')
     with pytest.raises(BundleError, match="is damaged"):
         open_program(folder, "llama", number)
+
+
+def test_a_kernel_that_a_device_cannot_launch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = adapter_number("opencl")
+    folder = shutil.copytree(program("llama", "fp32", ("opencl-fp32",)), tmp_path / "program")
+    kernel = opencl_host.cl.Kernel
+    asked = opencl_host.cl.kernel_work_group_info.WORK_GROUP_SIZE
+    real = kernel.get_work_group_info
+    # A driver that needs many registers for a kernel.
+    monkeypatch.setattr(kernel, "get_work_group_info", lambda *all: 32 if all[1] == asked else real(*all))
+    with pytest.raises(UnsupportedError, match=r"refuses the kernel \w+: it runs 32 threads of .*, not \d+"):
+        open_program(folder, "llama", number)
+    monkeypatch.undo()
+    path = folder / "opencl-fp32" / PLAN_NAME
+    good = path.read_text()
+    for old, new, said in (
+        ('"rope_kernel"', '"rode_kernel"', "INVALID_KERNEL_NAME"),
+        ('"scalars": ["n"]', '"scalars": []', "arguments, and the plan"),
+        ('"threads": [64, 1, 1]', '"threads": [32, 1, 1]', "its text is for 64 threads"),
+    ):
+        path.write_text(good.replace(old, new))
+        assert path.read_text() != good
+        with pytest.raises(UnsupportedError, match=said):
+            open_program(folder, "llama", number)
+
+
+def test_a_kernel_that_takes_other_buffers_is_named(llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "program")
+    source = next((folder / "wgsl-fp32").glob("rope*.wgsl"))
+    source.write_text("@compute @workgroup_size(64) fn rope_kernel() {}")
+    with pytest.raises(UnsupportedError, match="refuses the kernel rope"):
+        open_program(folder, "llama", adapter_number("wgsl"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"r"', '"rr"', "its sizes are not"),
+        ('"b": 0', '"b": 9', "its sizes are not"),
+        ('"tables"', '"tablez"', "its inputs are not"),
+        ('"shape": ["n", 4]', '"shape": ["n", 1]', "its inputs are not"),
+        ('"shape": ["context", 16]', '"shape": ["n", 16]', "table angles has no row"),
+        ('"shape": ["blocks", ', '"shape": ["m", ', r"cache layers\.0\.keys is not"),
+        ('"shape": ["blocks", ', '"shape": ["blocks", "n", ', r"cache layers\.0\.keys is not"),
+        ('"kind": "cache"', '"kind": "output"', "it has no cache"),
+        ('"logits"', '"logit"', "is no float32 logits"),
+        (
+            '"top_ids", "kind": "output", "dtype": "int32"',
+            '"top_ids", "kind": "output", "dtype": "uint8"',
+            "of one",
+        ),
+    ],
+)
+def test_a_plan_of_something_else_is_refused_before_it_runs(
+    plan: Plan, old: str, new: str, said: str
+) -> None:
+    assert interface_problem(plan, 384) is None
+    assert "logits of r rows" in (interface_problem(plan, 1 << 20) or "")
+    text = encode_plan(plan).decode()
+    assert old in text
+    other = msgspec.json.decode(text.replace(old, new), type=Plan)
+    assert re.search(said, interface_problem(other, 384) or "")
+
+
+def test_a_bundle_with_another_plan_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "program")
+    path = folder / "wgsl-fp32" / PLAN_NAME
+    path.write_text(path.read_text().replace('"tables"', '"tablez"'))
+    with pytest.raises(
+        BundleError, match=r"plan\.json is no plan of this language model: its inputs are not"
+    ):
+        open_program(folder, "llama", adapter_number("wgsl"))
 
 
 def test_no_room_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
