@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -13,6 +13,9 @@ from edgellm.bundle.manifest import Manifest
 from edgellm.cli.output import json_option, note, print_facts, print_json, print_table
 from edgellm.machine import read_memory
 from edgellm.units import bytes_text
+
+if TYPE_CHECKING:
+    from edgellm.bench.programs import ProgramFacts
 
 _BATCHING = {
     "step": "step: requests join and leave between any two tokens (continuous batching)",
@@ -25,7 +28,13 @@ _BATCHES = (1, 4, 8, 32)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what BUNDLE is: its model, target, files, and the memory that running it takes."""
+    """Show what BUNDLE is: its model, target, files, and the memory that running it takes.
+
+    Of a bundle for GPUs, each program's decode step too: launches, bytes moved against the least that any
+    program moves, and what weights, cache and a step's buffers take.
+    """
+    from edgellm.bench.programs import program_facts
+
     opened = Bundle.open(bundle)
     manifest = opened.manifest
     available = read_memory().available
@@ -34,6 +43,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         for context in _contexts(manifest.context)
         for batch in _BATCHES
     ]
+    programs = program_facts(opened, manifest.context)
     if as_json:
         facts: dict[str, Any] = msgspec.to_builtins(manifest)
         facts["path"] = str(opened.path)
@@ -42,6 +52,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
         facts["memory_needed"] = [
             {"context": context, "batch": batch, "bytes": need} for context, batch, need in needs
         ]
+        if programs:
+            facts["programs"] = msgspec.to_builtins(programs)
         print_json(facts)
         return
     print_facts(_facts(opened), title=str(opened.path))
@@ -50,7 +62,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
         [(entry.path, bytes_text(entry.bytes), entry.sha256[:16] + "…") for entry in manifest.files],
         title="\nFiles",
     )
-    _print_memory(manifest, needs, available)
+    _print_programs(programs, manifest.context)
+    half = " with fp16 programs" if any(one.name.endswith("fp16") for one in programs) else ""
+    _print_memory(f"Memory needed{half}", manifest, needs, available)
 
 
 def _facts(bundle: Bundle) -> list[tuple[str, str]]:
@@ -99,7 +113,28 @@ def _contexts(limit: int) -> list[int]:
     return [length for length in (512, 2048, 8192, 32768) if length < limit] + [limit]
 
 
-def _print_memory(manifest: Manifest, needs: list[tuple[int, int, int]], available: int | None) -> None:
+def _print_programs(programs: list[ProgramFacts], context: int) -> None:
+    if not programs:
+        return
+    print_table(
+        ["program", "launches", "a layer", "moved", "least", "weights", "cache", "step"],
+        [
+            (
+                one.name,
+                str(one.launches),
+                f"{one.launches_per_layer:.1f}",
+                f"{bytes_text(one.moved_bytes)} ({one.moved_bytes / one.least_bytes:.2f} ×)",
+                *map(bytes_text, (one.least_bytes, one.weight_bytes, one.cache_bytes, one.step_bytes)),
+            )
+            for one in programs
+        ],
+        title=f"GPU programs: a decode step of one sequence of {context} tokens, and its memory",
+    )
+
+
+def _print_memory(
+    title: str, manifest: Manifest, needs: list[tuple[int, int, int]], available: int | None
+) -> None:
     def cell(need: int) -> str:
         return bytes_text(need) + (" !" if available is not None and need > available else "")
 
@@ -110,7 +145,7 @@ def _print_memory(manifest: Manifest, needs: list[tuple[int, int, int]], availab
             (f"{context} tokens", *(cell(by_size[context, batch]) for batch in _BATCHES))
             for context in _contexts(manifest.context)
         ],
-        title="Memory needed",
+        title=title,
     )
     if available is None:
         return

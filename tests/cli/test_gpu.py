@@ -16,6 +16,9 @@ from click.testing import CliRunner
 
 from edgellm import adapters
 from edgellm.adapters import Adapter, list_adapters
+from edgellm.backends.plan.open import read_plan
+from edgellm.backends.plan.sizing import plan_memory
+from edgellm.bundle import Bundle
 from edgellm.cli import doctor
 from edgellm.cli.group import cli
 from tests.backends.plan.models import PROGRAMS, adapter_number, use_program
@@ -126,6 +129,29 @@ def test_a_device_lost_in_an_answer_ends_it_in_one_line(
     # What was answered before has been printed, and the line ended.
     begun = done.stdout.removesuffix("\n")
     assert begun and whole.startswith(begun) and len(begun) < len(whole) - 1
+
+
+def test_inspect_shows_each_program_without_a_device(demo_gpu: Path, demo_adreno: Path) -> None:
+    """What it tells is what an executor takes."""
+    facts = json.loads(edgellm("inspect", demo_gpu, "--json").stdout)
+    programs = {one["name"]: one for one in facts["programs"]}
+    assert set(programs) == {"opencl-fp16", "opencl-fp32", "wgsl-fp16", "wgsl-fp32"}
+    manifest = Bundle.open(demo_gpu).manifest
+    for name, one in programs.items():
+        plan = read_plan(demo_gpu / "tvm" / name, manifest.model.vocab_size)
+        memory, _ = plan_memory(
+            plan, CARD, manifest.memory, context=manifest.context, max_batch=1, default_batch=8
+        )
+        assert (one["weight_bytes"], one["cache_bytes"], one["step_bytes"]) == (
+            memory.weights, memory.cache, memory.step,
+        )  # fmt: skip
+        assert one["launches"] == len(plan.routines[0].launches) and one["launches_per_layer"] <= 8
+        assert (
+            one["cache_bytes"] + one["weight_bytes"] <= one["least_bytes"] * 1.01 <= one["moved_bytes"] * 1.01
+        )
+    assert programs["wgsl-fp32"]["cache_bytes"] == 2 * programs["wgsl-fp16"]["cache_bytes"]
+    shown = edgellm("inspect", demo_adreno).stdout
+    assert re.search(r"opencl-fp16 +\d+ +7\.0 +\S+ MB \(1\.\d\d ×\)", shown), shown
 
 
 def test_doctor_lists_adapters_with_what_matters() -> None:

@@ -69,12 +69,7 @@ def open_executor(
     chosen, program = _choose(folder, adapters, adapter, failures)
     if chosen.through == "cuda":
         chosen = replace(chosen, free=chosen.handle.free_bytes())
-    plan = _read_plan(folder / program)
-    if reason := interface_problem(plan, config.vocab_size):
-        raise BundleError(
-            f"{folder / program / PLAN_NAME} is no plan of this language model: {reason}; build the bundle "
-            "again"
-        )
+    plan = read_plan(folder / program, config.vocab_size)
     weights = MappedWeights(folder)
     memory, sizes = plan_memory(
         plan, chosen, facts, context=context, max_batch=max_batch, default_batch=default_batch
@@ -161,14 +156,22 @@ def open_host(
     return OpenClHost(plan, sources, weights, sizes, adapter)
 
 
-def _read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path, vocabulary: int) -> Plan:
+    """The plan of a language model with so many tokens.
+
+    Raises:
+        BundleError: it cannot be read, is damaged, or is of something else.
+    """
     path = folder / PLAN_NAME
     try:
         with path.open("rb") as file:
             data = file.read(MAX_PLAN_BYTES + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error}); build the bundle again") from None
-    return decode_plan(data, str(path))
+    plan = decode_plan(data, str(path))
+    if reason := interface_problem(plan, vocabulary):
+        raise BundleError(f"{path} is no plan of this language model: {reason}; build the bundle again")
+    return plan
 
 
 def _read_sources(folder: Path, plan: Plan) -> dict[str, str]:

@@ -91,6 +91,7 @@ def build(checkpoint: Checkpoint, plan: BuildPlan, device: Device, out: Path, pr
         backend_version=importlib.metadata.version("apache-tvm"),
         batching="step",
         weight_bytes=weight_bytes,
+        # Of the best program; those in fp32 have a larger cache, which their plans tell.
         kv_bytes_per_token=config.kv_bytes_per_token(4 if device.programs[0].endswith("fp32") else 2),
         runtime_bytes=_RUNTIME_BYTES,
     )
