@@ -92,6 +92,8 @@ def _kernel_problems(kernel: Kernel, plan: Plan) -> Iterator[str]:
             yield f"grid of kernel {kernel.name}: {reason}"
     if reason := _unbounded(kernel.grid, plan):
         yield f"grid of kernel {kernel.name}: {reason}"
+    if plan.language == "wgsl" and kernel.grid[2] != 1:
+        yield f"the grid of kernel {kernel.name} has a third dimension, which WGSL's texts do not use"
     for extent in kernel.grid:
         if evaluate(extent, dict.fromkeys(plan.sizes, 1)) < 1:
             yield f"the grid of kernel {kernel.name} may be empty"

@@ -37,6 +37,9 @@ def schema_text() -> str:
     definitions["Buffer"]["properties"]["shape"]["items"] = _EXPRESSION
     definitions["Kernel"]["properties"]["grid"]["prefixItems"] = [_EXPRESSION] * 3
     definitions["Plan"]["properties"]["format"] = {"const": FORMAT}
+    flat = {"items": {"properties": {"grid": {"prefixItems": [True, True, {"const": 1}]}}}}
+    definitions["Plan"]["if"] = {"properties": {"language": {"const": "wgsl"}}}
+    definitions["Plan"]["then"] = {"properties": {"kernels": flat}}
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"plan.json, plan format {FORMAT}",

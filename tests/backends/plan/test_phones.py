@@ -9,10 +9,7 @@ from tests.backends.plan.models import executor
 from tests.backends.tvm.models import Sequences
 from tests.golden.cases import golden
 
-CASES = [
-    *(("mali", name) for name in ("llama-biases", "qwen2-sliding", "gemma3", "phi3-longrope-long")),
-    *(("adreno", name) for name in ("llama-biases", "gemma3")),
-]
+FAMILIES = ("llama-biases", "mistral-sliding", "qwen2-sliding", "qwen3", "gemma3", "phi3-longrope-long")
 
 
 def pieces(ids: list[int]) -> list[list[int]]:
@@ -20,7 +17,8 @@ def pieces(ids: list[int]) -> list[list[int]]:
     return [ids[:-16], ids[-16:-9], ids[-9:-5], ids[-5:-2], ids[-2:-1], ids[-1:]]
 
 
-@pytest.mark.parametrize(("target", "name"), CASES)
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("target", ["adreno", "mali"])
 def test_logits_are_the_references(target: str, name: str) -> None:
     reference = golden(name)
     model = Sequences(executor(name, "opencl", target=target))

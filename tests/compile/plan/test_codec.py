@@ -151,6 +151,18 @@ def test_refusals(change: Change, says: str | None) -> None:
         assert says in refusal(data)
 
 
+def test_wgsl_has_no_third_dimension_of_workgroups() -> None:
+    changed = document() | {"language": "wgsl"}
+    for kernel in changed["kernels"]:
+        kernel["source"] = f"{kernel['name']}.wgsl"
+    validator = jsonschema.Draft202012Validator(json.loads(schema_text()))
+    decode_plan(json.dumps(changed).encode(), "plan.json")
+    assert validator.is_valid(changed)
+    changed["kernels"][0]["grid"][2] = 2
+    assert "third dimension" in refusal(json.dumps(changed).encode())
+    assert not validator.is_valid(changed) and validator.is_valid(changed | {"language": "opencl"})
+
+
 def test_other_formats_name_themselves() -> None:
     changed = document() | {"format": FORMAT + 1, "new": {}}
     assert f"plan format {FORMAT + 1}" in refusal(json.dumps(changed).encode())
