@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import subprocess
 import sys
@@ -62,6 +64,20 @@ def test_a_listing_that_fails_is_an_empty_list(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout == "['wgpu', 'opencl'] []\n", done.stderr
+
+
+def test_directx_gets_the_compiler_that_knows_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(module="wgpu", reason="it lists adapters: pip install 'edgellm[gpu]'")
+    from wgpu.backends.wgpu_native import extras
+
+    logger = logging.getLogger("wgpu")
+    asked: dict[str, object] = {}
+    real = inspect.signature(extras.set_instance_extras)
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(extras, "set_instance_extras", lambda **all: asked.update(real.bind(**all).arguments))
+    sources.import_wgpu()
+    assert asked == {"backends": ("Vulkan", "DX12"), "dx12_compiler": "Dxc"}
 
 
 def test_a_driver_that_fails_hides_no_other_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
