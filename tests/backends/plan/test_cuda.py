@@ -25,6 +25,7 @@ from edgellm.bundle import verify
 from edgellm.compile.gpu.ptx import to_ptx
 from edgellm.compile.plan.plan import Plan
 from edgellm.errors import ExecutorError, MissingDependencyError, UnsupportedError
+from edgellm.targets import fitting_target
 from tests.backends.plan.cuda_software import SoftwareCuda
 from tests.backends.plan.models import checkpoint, open_program, program
 from tests.backends.tvm.models import Sequences
@@ -191,7 +192,7 @@ def test_the_adapter(software: SoftwareCuda, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(adapters.memory, "run", lambda *_: "Software of the tests, 1000, 700\n")
     [found] = [one for one in list_adapters(cuda=True) if one.through == "cuda"]
     assert str(found) == "Software of the tests (CUDA, driver for 12.4, compute capability 8.0)"
-    assert (found.kind, found.target, found.fp16) == ("discrete", "nvidia-gpu", True)
+    assert (found.kind, fitting_target(found), found.fp16) == ("discrete", "nvidia-gpu --kernels cuda", True)
     assert (found.memory, found.free, found.handle.free_bytes()) == (1 << 30, 700 << 20, 1 << 30)
     assert found.number == len(list_adapters()), "other adapters keep their numbers"
     assert found.limits.threads == 1024 and found.limits.shared_bytes == 49152
