@@ -31,10 +31,10 @@ class ExecutorLimits:
     Attributes:
         vocab_size: entries of a row of logits.
         context: tokens one sequence may hold.
-        max_batch: sequences in one step or cohort.
+        max_batch: sequences that run together.
         workers: cohorts that can run at the same time (always 1 for a step executor).
         block_size, num_blocks: tokens in one key/value block, and how many blocks there are (step only).
-        max_step_tokens: tokens one step can take in, at least `max_batch` (step only).
+        max_step_tokens: tokens one step can take in (step only).
     """
 
     vocab_size: int

@@ -95,13 +95,13 @@ class BlockPool:
                 else:
                     self._free.append(block)
 
-    def match(self, tokens: Sequence[int]) -> Prefix:
-        """The longest cached beginning of `tokens`.
+    def match(self, tokens: Sequence[int], node: int = ROOT, start: int = 0) -> Prefix:
+        """The longest cached beginning of `tokens`, or what of it comes after its first `start`, at `node`.
 
         At least one token is left out, since a step must compute something to give logits.
         """
         blocks: list[int] = []
-        node, start, limit = ROOT, 0, len(tokens) - 1
+        limit = len(tokens) - 1
         while True:
             piece = tuple(tokens[start : min(start + self.block_size, limit)])
             block, alike = self._nearest(node, piece)

@@ -2,9 +2,10 @@
 
 Running decodes come first, one token each; prefill chunks fill the rest of the token budget, or half of it
 beside decodes; waiting sequences are admitted in the order of their arrival while there are places and
-blocks. When a running sequence finds no block, the youngest is pre-empted: its blocks are given back and it
-returns to the head of the queue, to be recomputed. The oldest is never pre-empted, so there is always
-progress.
+blocks. Where more decode than a step has room for, those that have waited longest are next. A prompt whose
+next block an earlier one computes in this step waits for it, and shares it. When a running sequence finds no
+block, the youngest is pre-empted: its blocks are given back and it returns to the head of the queue, to be
+recomputed. The oldest is never pre-empted, so there is always progress.
 
 docs/engine.md tells the whole story.
 """
@@ -15,8 +16,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from edgellm.backends.executor import ExecutorLimits
-from edgellm.engine.blocks import BlockPool
+from edgellm.engine.blocks import BlockPool, Prefix
 from edgellm.engine.sequence import Sequence
+
+_Block = tuple[int, tuple[int, ...]]
+"""The node of the prefix tree that a block comes after, and its tokens."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class StepScheduler:
         self.preemptions = 0
         self._max_batch = limits.max_batch
         self._budget = limits.max_step_tokens
+        self._steps = 0
         # A step takes as long as its prompt tokens do, and whoever decodes waits for it. Half as many are
         # read nearly as fast.
         self._budget_beside_decodes = max(1, limits.max_step_tokens // 2)
@@ -86,29 +91,72 @@ class StepScheduler:
 
     def schedule(self) -> Schedule:
         """The next step, blocks allocated; without chunks only if there is nothing to do."""
-        chunks: list[Chunk] = []
-        copies: list[tuple[int, int]] = []
-        budget = self._budget
+        step = Schedule([], [])
         decodes = [s for s in self.running if len(s.tokens) - s.computed == 1]
         prefills = [s for s in self.running if len(s.tokens) - s.computed > 1]
+        room = self._budget - self._kept_for_prompts(prefills)
+        if len(decodes) > room:
+            decodes.sort(key=lambda sequence: sequence.last_step)
         for sequence in decodes:
-            budget -= self._continue(sequence, budget, chunks)
-        if chunks:
+            room -= self._continue(sequence, room, step.chunks)
+        budget = self._budget - len(step.chunks)
+        if step.chunks:
             budget = min(budget, self._budget_beside_decodes)
+        promised: set[_Block] = set()
         for sequence in prefills:
-            budget -= self._continue(sequence, budget, chunks)
+            budget -= self._prefill(sequence, budget, step, promised)
         # Growing may have pre-empted a sequence that already had a chunk.
-        chunks = [chunk for chunk in chunks if chunk.sequence in self.running]
+        step.chunks[:] = [chunk for chunk in step.chunks if chunk.sequence in self.running]
         while budget and self.waiting and len(self.running) < self._max_batch:
-            if not self._admit(self.waiting[0], copies):
+            if not self._admit(self.waiting[0]):
                 break
             sequence = self.waiting.popleft()
             self.running.append(sequence)
-            count = min(len(sequence.tokens) - sequence.computed, budget)
-            self._grow(sequence, count)
-            chunks.append(Chunk(sequence, count))
-            budget -= count
-        return Schedule(chunks, copies)
+            budget -= self._prefill(sequence, budget, step, promised)
+        self._steps += 1
+        for chunk in step.chunks:
+            chunk.sequence.last_step = self._steps
+        return step
+
+    def _kept_for_prompts(self, prefills: list[Sequence]) -> int:
+        """Tokens of a step that decodes, however many, leave to prompts: half at most."""
+        needed = sum(len(s.tokens) - s.computed for s in prefills)
+        if self.waiting and len(self.running) < self._max_batch and not self._still_refused(self.waiting[0]):
+            needed += len(self.waiting[0].tokens)
+        return min(needed, self._budget // 2)
+
+    def _prefill(self, sequence: Sequence, budget: int, step: Schedule, promised: set[_Block]) -> int:
+        """Add a prompt's next chunk to the step, if no other computes the same; the tokens that it has."""
+        if not budget or sequence not in self.running:
+            return 0
+        if self.prefix_cache and not self._share(sequence, step, promised):
+            return 0
+        return self._continue(sequence, budget, step.chunks)
+
+    def _share(self, sequence: Sequence, step: Schedule, promised: set[_Block]) -> bool:
+        """Take what others have computed of a prompt by now; False if one computes its next block right now.
+
+        Args:
+            promised: the next blocks of the prompts in this step.
+        """
+        size = self.pool.block_size
+        start = sequence.sealed * size
+        if sequence.computed == start:
+            prefix = self.pool.match(sequence.tokens, sequence.node, start)
+            self._take(sequence, prefix)
+            start = sequence.sealed * size
+            if (sequence.node, tuple(sequence.tokens[start : start + size])) in promised:
+                return False
+            if (found := self.pool.follow(prefix)) is not None:
+                block, source = found
+                if block != source:
+                    step.copies.append((source, block))
+                sequence.blocks.append(block)
+                self._found(sequence, prefix.alike)
+        tokens = tuple(sequence.tokens[start : start + size])
+        if len(tokens) == size:
+            promised.add((sequence.node, tokens))
+        return True
 
     def _continue(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
         """Add a running sequence's next chunk to the step; the tokens that it has."""
@@ -136,31 +184,39 @@ class StepScheduler:
         else:
             self.waiting.remove(sequence)
 
-    def _admit(self, sequence: Sequence, copies: list[tuple[int, int]]) -> bool:
+    def _still_refused(self, sequence: Sequence) -> bool:
+        """Whether nothing has come back since a waiting sequence was refused: no need to look again."""
+        return bool(self.running) and self.pool.available <= sequence.refused_at
+
+    def _admit(self, sequence: Sequence) -> bool:
         """Take the cached prefix of a waiting sequence, if the blocks for the rest of it are there too."""
-        size = self.pool.block_size
-        if self.running and self.pool.available <= sequence.refused_at:
-            return False  # nothing has come back since: no need to look again at every step
+        if self._still_refused(sequence):
+            return False
         prefix = self.pool.match(sequence.tokens)
-        needed = -(-(len(sequence.tokens) + 1) // size) - len(prefix.blocks)
+        needed = -(-(len(sequence.tokens) + 1) // self.pool.block_size) - len(prefix.blocks)
         # With nothing running, what a lone sequence lacks can only be freed by itself: let it in.
         if needed > self.pool.available and self.running:
             self.pool.release(prefix.blocks)
             sequence.refused_at = self.pool.available
             return False
         sequence.refused_at = -1
-        sequence.blocks, sequence.node = prefix.blocks, prefix.node
-        sequence.sealed = len(prefix.blocks)
-        sequence.computed = sequence.sealed * size
-        if (found := self.pool.follow(prefix)) is not None:
-            block, source = found
-            if block != source:
-                copies.append((source, block))
-            sequence.blocks.append(block)
-            sequence.computed += prefix.alike
         if sequence.new_tokens == 0:
-            sequence.generation.cached_tokens = sequence.computed
+            sequence.generation.cached_tokens = 0
+        self._take(sequence, prefix)
         return True
+
+    def _take(self, sequence: Sequence, prefix: Prefix) -> None:
+        """Go on after the whole blocks that were found."""
+        sequence.blocks += prefix.blocks
+        sequence.node = prefix.node
+        sequence.sealed += len(prefix.blocks)
+        self._found(sequence, len(prefix.blocks) * self.pool.block_size)
+
+    def _found(self, sequence: Sequence, count: int) -> None:
+        """Note that `count` more tokens of a sequence need not be computed."""
+        sequence.computed += count
+        if sequence.new_tokens == 0:
+            sequence.generation.cached_tokens += count
 
     def _grow(self, sequence: Sequence, count: int) -> bool:
         """Give a running sequence blocks for `count` more tokens; False if it had to be pre-empted."""

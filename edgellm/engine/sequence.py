@@ -55,6 +55,7 @@ class Sequence:
         tokens: prompt and answer so far.
         computed: leading tokens whose keys and values are in the cache (step mode).
         blocks: the cache blocks they lie in. node: the prefix-tree node of the last sealed block.
+        last_step: number of the last step that it was part of.
         refused_at: blocks that were free when these were too few to let it in, else -1.
         end_ids: tokens that end the answer; empty with `ignore_eos`.
         adjusted: whether penalties, biases or bans change its logits. seen, answered: the tokens of all the
@@ -80,6 +81,7 @@ class Sequence:
         self.blocks: list[int] = []
         self.node = 0
         self.sealed = 0
+        self.last_step = 0
         self.refused_at = -1
         self.cancelled = False
         self.rng = None if params.greedy else np.random.default_rng(params.seed)

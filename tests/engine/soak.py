@@ -76,7 +76,7 @@ def open_engine(bundle: Path, setting: Setting) -> Engine:
     executor.limits = replace(
         executor.limits,
         num_blocks=min(setting.blocks, executor.limits.num_blocks),
-        max_step_tokens=max(setting.step_tokens, setting.max_batch),
+        max_step_tokens=setting.step_tokens,
     )
     return Engine(opened, executor=executor, max_queue=10_000, prefix_cache=setting.prefix_cache)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,21 @@ def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(demo_int4: Pat
                 assert together == alone, setting
             preempted += check_counts(engine, setting)
     assert preempted > 0
+
+
+def test_more_requests_run_than_a_step_has_tokens(demo_int4: Path) -> None:
+    """All get the tokens that they have alone, a long prompt among them too."""
+    rng = random.Random(3)
+    prompts = [[rng.randrange(5, 2000) for _ in range(4)] for _ in range(300)]
+    prompts[-1] = [rng.randrange(5, 2000) for _ in range(600)]
+    with Engine(demo_int4, max_batch=300, context=640, max_queue=300) as engine:
+        limits = engine.executor.limits
+        assert limits.max_step_tokens == 256 < limits.max_batch  # type: ignore[union-attr]
+        greedy = engine.params(temperature=0.0, max_tokens=6, ignore_eos=True)
+        for count in (257, 300):
+            together = [one.result().token_ids for one in engine.submit_many(prompts[-count:], greedy)]
+        for one in (0, 150, 299):
+            assert engine.submit(prompts[one], greedy).result().token_ids == together[one]
 
 
 def test_random_load_loses_nothing(demo_int4: Path) -> None:

@@ -138,9 +138,10 @@ class TvmBackend:
 
 def step_bytes(config: ModelConfig, tokens: int, max_batch: int) -> int:
     """Buffers of a step of `tokens`: what a layer makes of each of them, and the logits of a batch."""
+    rows = min(tokens, max_batch)
     heads = config.num_heads * config.head_dim
     values = 8 * config.hidden_size + 4 * config.intermediate_size + 4 * heads
-    return 4 * (tokens * values + max_batch * config.vocab_size)
+    return 4 * (tokens * values + rows * config.vocab_size)
 
 
 backend = TvmBackend()

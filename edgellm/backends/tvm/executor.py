@@ -79,7 +79,7 @@ class TvmExecutor:
             max_batch=max_batch,
             block_size=BLOCK_SIZE,
             num_blocks=num_blocks,
-            max_step_tokens=max(index.step_tokens, max_batch),
+            max_step_tokens=index.step_tokens,
         )
         from_dlpack = tvm.runtime.from_dlpack
         weights = map_weights(directory / WEIGHTS_NAME, index)
