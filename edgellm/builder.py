@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -98,7 +99,8 @@ def build(
         revision: branch, tag or commit of a Hugging Face id.
         offline: use what is downloaded already; never the network.
         force: replace a bundle that stands at `out`.
-        dump: a directory for what the compiler makes on the way: the module after each phase, the assembly.
+        dump: a directory for what the compiler for CPUs makes on the way: the module after each phase, the
+            assembly.
         on_progress: called as the work goes on, from this thread.
 
     Raises:
@@ -125,7 +127,7 @@ def build(
         plan, chosen = _decide(checkpoint, chosen_target, quant, backend, context)
         plan = replace(plan, system=system or "", kernels=None if kernels == PORTABLE else kernels)
         if dump is not None:
-            plan = replace(plan, dump=Path(dump).expanduser())
+            plan = replace(plan, dump=_dump_folder(dump, plan, chosen.backend))
         place = out if out is not None else _default_out(checkpoint.name, plan)
         size = _write(checkpoint, plan, chosen, place, force, progress)
         family = checkpoint.config.family
@@ -144,6 +146,31 @@ def build(
 def checked_path(place: str | os.PathLike[str]) -> Path:
     """The absolute path of a bundle at `place`, links resolved, as `BundleWriter` uses it."""
     return Path(place).expanduser().resolve()
+
+
+def _dump_folder(dump: str | os.PathLike[str], plan: BuildPlan, backend: str) -> Path:
+    """The directory for the compiler's phases, made and tried.
+
+    Raises:
+        UsageError: it cannot be written, or there are no phases to write.
+    """
+    if backend != "tvm":
+        raise UsageError(
+            f"--dump shows the phases of the TVM backend's compiler, and the {backend} backend compiles "
+            "nothing; leave it out, or choose --backend tvm"
+        )
+    if plan.device is not None:
+        raise UsageError(
+            "--dump shows the phases of the compiler for CPUs; a bundle for GPUs has its kernels and their "
+            "launches as text in its folder tvm, so leave it out"
+        )
+    folder = Path(dump).expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UsageError(f"--dump {dump} is no directory that can be written: {error.strerror}") from None
 
 
 def _decide(

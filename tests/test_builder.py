@@ -278,3 +278,21 @@ def test_a_bundle_with_a_missing_or_cut_file_does_not_open(bundle_dir: Path, tmp
         (bundle / name).unlink()
         with pytest.raises(BundleError, match=Path(name).name):
             edgellm.Engine(bundle)
+
+
+@pytest.mark.parametrize(
+    ("target", "backend", "dump", "says"),
+    [
+        ("x86-64", "ctranslate2", "d", "--dump shows the phases of the TVM backend's compiler"),
+        ("webgpu", None, "d", "a bundle for GPUs has its kernels"),
+        ("x86-64", "tvm", "afile", "--dump .*afile is no directory that can be written: File exists"),
+        ("x86-64", "tvm", "afile/d", "--dump .*d is no directory that can be written: Not a directory"),
+    ],
+)
+def test_a_dump_that_cannot_be_is_refused_before_any_work(
+    target: str, backend: str | None, dump: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "afile").write_text("mine")
+    with pytest.raises(UsageError, match=says):
+        edgellm.build("demo", target, backend=backend, dump=tmp_path / dump, out=tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["afile"]

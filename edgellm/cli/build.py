@@ -45,7 +45,9 @@ _STAGES = {"download": "Downloading", "convert": "Converting", "compile": "Compi
 @click.option("--offline", is_flag=True, help="Use downloaded models only, never the network.")
 @click.option("--force", is_flag=True, help="Replace a bundle that stands at --out.")
 @click.option(
-    "--dump", type=click.Path(path_type=Path), help="Write each phase of the compiler into this directory."
+    "--dump",
+    type=click.Path(path_type=Path),
+    help="Write what each phase of the TVM compiler makes for a CPU into this directory.",
 )
 @json_option
 def build(

@@ -72,7 +72,7 @@ def main() -> int:
     """The process: 0 if the library was written, 1 with one line on standard error if it was not."""
     try:
         run(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
-    except EdgeLLMError as error:
+    except (EdgeLLMError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

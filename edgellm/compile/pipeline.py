@@ -9,57 +9,98 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, s_tir, tirx
 
 from edgellm.compile.isa import Isa
 from edgellm.errors import EdgeLLMError
 
-PHASES: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
-    ("memory", lambda: [
+Passes = Callable[[], list[Any]]
+
+GRAPH_PHASES: dict[str, Passes] = {
+    "memory": lambda: [
         relax.transform.RemovePurityChecking(), relax.transform.StaticPlanBlockMemory(),
         relax.transform.LowerAllocTensor(),
-    ]),
-    ("runtime", lambda: [
+    ],
+    "calls": lambda: [
         relax.transform.LowerRuntimeBuiltin(), relax.transform.ComputePrimValue(),
-        relax.transform.VMShapeLower(),
-        relax.transform.AttachGlobalSymbol(),
-    ]),
-)  # fmt: skip
-"""Lowering of the graph; kernels are lowered by TVM's own pipeline afterwards."""
+        relax.transform.VMShapeLower(), relax.transform.AttachGlobalSymbol(),
+    ],
+}  # fmt: skip
+"""The graph: which tensors share memory, and what the virtual machine calls one after the other."""
 
-# Passes for schedules that these kernels do not have, left out because each walks over every kernel: the
-# machine code is the same without them, and the first alone would take most of the build.
-UNNEEDED = [
-    "s_tir.CompactBufferAllocation", "s_tir.HoistIfThenElse", "s_tir.StmtSimplify",
-    "s_tir.RenormalizeSplitPattern", "s_tir.InjectVirtualThread", "s_tir.InjectPermutedLayout",
-    "s_tir.InjectSoftwarePipeline", "s_tir.TransformMmaBufferLayout", "tirx.RemoveNoOp",
-]  # fmt: skip
+KERNEL_PHASES: dict[str, Passes] = {
+    "loops": lambda: [
+        s_tir.transform.CanonicalizeLoop(), s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(), s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.LowerMatchBuffer(), s_tir.transform.LowerOpaqueBlock(),
+        tirx.transform.FlattenBuffer(), tirx.transform.NarrowDataType(32), s_tir.transform.LoopPartition(),
+    ],
+    "unrolled": lambda: [
+        tirx.transform.VectorizeLoop(True), tirx.transform.StorageRewrite(), tirx.transform.UnrollLoop(),
+        tirx.transform.StmtSimplify(), s_tir.transform.RewriteUnsafeSelect(),
+    ],
+    "functions": lambda: [
+        tirx.transform.VerifyMemory(), tirx.transform.AnnotateEntryFunc(), tirx.transform.SplitHostDevice(),
+        tirx.transform.MakePackedAPI(), tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin(),
+    ],
+}  # fmt: skip
+"""The kernels: TVM's pipeline for schedules, without its passes for GPUs and for schedules that these kernels
+do not have. The machine code is the same without those, and some would take most of the build."""
 
 
 def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | None = None) -> None:
     """Compile a module of `graph.build_graph` into the shared library `out`.
 
     Args:
-        dump: a directory that receives the module after each phase, and the assembly.
+        dump: a directory that receives what each phase makes.
     """
-
-    def show(name: str, text: str) -> None:
-        if dump is not None:
-            dump.mkdir(parents=True, exist_ok=True)
-            (dump / name).write_text(text, encoding="utf-8")
-
     target = tvm.target.Target(isa.target())
-    show("0-graph.py", module.script())
+    target = target.with_host(target)
+    dumped = _Dump(dump)
+    dumped.module("graph", module)
     with target:
-        for number, (name, passes) in enumerate(PHASES, 1):
+        for name, passes in GRAPH_PHASES.items():
             module = tvm.transform.Sequential(passes())(module)
-            show(f"{number}-{name}.py", module.script())
-    with tvm.transform.PassContext(disabled_pass=UNNEEDED, config={"tirx.disable_cse_tir": True}):
-        executable = relax.build(module, target, relax_pipeline=tvm.transform.Sequential([]))
-    if dump is not None:
-        library = next(m for m in executable.mod.imports if m.kind == "llvm")
-        show(f"{isa.name}.s", library.inspect_source("asm"))
+            dumped.module(name, module)
+        bytecode = relax.ExecBuilder()
+        kernels = _kernels(_call("relax.VMCodeGen", bytecode, module))
+        kernels = tirx.transform.BindTarget(target)(kernels)
+        for name, passes in KERNEL_PHASES.items():
+            kernels = tvm.transform.Sequential(passes())(kernels)
+            dumped.module(name, kernels)
+        machine_code = _call("target.build.llvm", kernels, target)
+    dumped.text("machine-code.s", lambda: machine_code.inspect_source("asm"))
+    executable = relax.VMExecutable(_call("relax.VMLink", bytecode, target, machine_code, [], {}))
+    dumped.text("bytecode.txt", executable.as_text)
     executable.export_library(str(out), fcompile=_linker(isa))
+
+
+class _Dump:
+    """Writes what phases make into a directory, numbered in their order, if there is one."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._count = 0
+
+    def module(self, phase: str, module: tvm.IRModule) -> None:
+        self.text(f"{phase}.py", module.script)
+
+    def text(self, name: str, text: Callable[[], str]) -> None:
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            (self._directory / f"{self._count}-{name}").write_text(text(), encoding="utf-8")
+        self._count += 1
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    """One of the compiler's functions that it has by name only."""
+    return tvm.get_global_func(name)(*arguments)
+
+
+def _kernels(module: tvm.IRModule) -> tvm.IRModule:
+    """The kernels of a module by themselves."""
+    functions = {name: one for name, one in module.functions.items() if isinstance(one, tirx.PrimFunc)}
+    return tvm.IRModule(functions, attrs=module.attrs)
 
 
 _ZIG_TARGETS = {
