@@ -14,11 +14,14 @@ from pathlib import Path
 
 import msgspec
 
+from edgellm.cpuid import cpuid_features
+
 _LINUX_FLAGS = {
     # Names in /proc/cpuinfo -> names people know; those that matter to matrix products.
     "sse4_1": "SSE4.1", "avx": "AVX", "f16c": "F16C", "fma": "FMA", "avx2": "AVX2", "avx_vnni": "AVX-VNNI",
-    "avx512f": "AVX-512F", "avx512bw": "AVX-512BW", "avx512_vnni": "AVX-512-VNNI",
-    "avx512_bf16": "AVX-512-BF16", "amx_tile": "AMX", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16",
+    "avx512f": "AVX-512F", "avx512bw": "AVX-512BW", "avx512dq": "AVX-512DQ", "avx512vl": "AVX-512VL",
+    "avx512_vnni": "AVX-512-VNNI", "avx512_bf16": "AVX-512-BF16",
+    "amx_tile": "AMX", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16",
 }  # fmt: skip
 _WINDOWS_FLAGS = (
     # Windows has no number for F16C and FMA; every processor with AVX2 that it runs on has them.
@@ -130,9 +133,16 @@ def free_disk(path: Path) -> int | None:
 
 
 def _windows_features() -> list[str]:
-    """What the system's own question, IsProcessorFeaturePresent, can be asked."""
+    """What the system's own question, IsProcessorFeaturePresent, can be asked: it knows which registers
+    programs may use. Which instructions there are for those, the processor says.
+    """
     present = getattr(ctypes, "windll").kernel32.IsProcessorFeaturePresent  # noqa: B009 (other systems lack it)
-    return [title for number, titles in _WINDOWS_FLAGS if present(number) for title in titles]
+    features = [title for number, titles in _WINDOWS_FLAGS if present(number) for title in titles]
+    if platform.machine() == "AMD64":
+        with contextlib.suppress(OSError):
+            usable = {one for one in cpuid_features() if ("AVX-512F" if "512" in one else "AVX2") in features}
+            features += sorted(usable - {*features})
+    return features
 
 
 def _arm_features(auxv: Path) -> list[str]:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgellm import machine
+from edgellm import cpuid, machine
 from edgellm.machine import read_cpu, read_memory, usable_cores
 
 RASPBERRY_PI_5 = """processor\t: 0
@@ -57,7 +57,14 @@ def test_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = SimpleNamespace(IsProcessorFeaturePresent=lambda number: number in (10, 39, 40))
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: "ARM64")
     assert read_cpu().features == ("AVX", "AVX2", "F16C", "FMA")
+    monkeypatch.setattr(platform, "machine", lambda: "AMD64")
+    said = {"AVX2", "AVX-VNNI", "AVX-512F", "AVX-512-VNNI"}
+    monkeypatch.setattr(machine, "cpuid_features", lambda: said)
+    assert read_cpu().features == ("AVX", "AVX2", "F16C", "FMA", "AVX-VNNI"), (
+        "the system saves no ZMM registers"
+    )
 
 
 def test_a_containers_limits_count(tmp_path: Path) -> None:
@@ -71,3 +78,9 @@ def test_a_containers_limits_count(tmp_path: Path) -> None:
     assert read_memory(meminfo, tmp_path) == machine.Memory(1_000_000_000, 999_999_000)
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert usable_cores(tmp_path) == 1
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="asks an x86-64 Linux")
+def test_the_processor_says_what_the_system_does() -> None:
+    known = {name for *_, name in cpuid._BITS}
+    assert cpuid.cpuid_features() == known & {*read_cpu().features}

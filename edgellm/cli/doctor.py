@@ -161,7 +161,7 @@ def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("cores", f"{_known(cpu['usable_cores'])} usable of {_known(cpu['cores'])}"),
         ("instructions", ", ".join(cpu["features"]) or "unknown"),
-        ("TVM kernels", _kernels(report["isas"], report["forced_isa"])),
+        ("TVM kernels", _kernels(report["isas"], report["forced_isa"], cpu["features"])),
         ("memory", f"{_size(memory['available'])} free of {_size(memory['total'])}"),
         ("disk", f"{_size(disk)} free here"),
         ("GPU", report["forced_adapter_problem"] or _gpu(report["gpus"], report["forced_adapter"])),
@@ -169,10 +169,14 @@ def _machine_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _kernels(isas: list[str], forced: str | None) -> str:
+def _kernels(isas: list[str], forced: str | None, features: list[str]) -> str:
     """Which code of a TVM bundle runs here, and which other could."""
-    if forced:
-        return f"{forced}, as {FORCE} says"
+    if forced is not None and forced not in NEEDS:
+        return f"none: {FORCE} is {forced!r}, which is none of {', '.join(NEEDS)}"
+    if forced is not None:
+        lacking = sorted(NEEDS[forced] - {*features})
+        lacks = f", but this processor lacks {', '.join(lacking)}" if features and lacking else ""
+        return f"{forced}, as {FORCE} says{lacks}"
     first, *others = isas or ["none for this processor"]
     return f"{first}; {FORCE} can pick {', '.join(others)} instead" if others else first
 

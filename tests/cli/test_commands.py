@@ -202,7 +202,13 @@ def test_doctor_says_which_kernels_run_here(monkeypatch: pytest.MonkeyPatch) -> 
     assert as_json("doctor")["isas"] == [name for name, needs in NEEDS.items() if needs <= features]
     monkeypatch.setenv("EDGELLM_ISA", "avx2")
     assert as_json("doctor")["forced_isa"] == "avx2"
-    assert "avx2, as EDGELLM_ISA says" in edgellm("doctor").stdout
+    assert "avx2, as EDGELLM_ISA says memory" in " ".join(edgellm("doctor").stdout.split())
+    for forced, says in (
+        ("bogus", "none: EDGELLM_ISA is 'bogus', which is none of avx512vnni, avxvnni, avx2,"),
+        ("i8mm", "i8mm, as EDGELLM_ISA says, but this processor lacks FP16, I8MM, NEON, dot product"),
+    ):
+        monkeypatch.setenv("EDGELLM_ISA", forced)
+        assert says in " ".join(edgellm("doctor").stdout.split())
 
 
 def test_doctor_says_what_to_install() -> None:

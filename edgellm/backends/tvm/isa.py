@@ -10,10 +10,11 @@ from edgellm.errors import UnsupportedError, UsageError
 from edgellm.machine import read_cpu
 
 FORCE = "EDGELLM_ISA"
+_AVX2 = frozenset({"AVX2", "FMA", "F16C"})
 NEEDS: dict[str, frozenset[str]] = {
-    "avx512vnni": frozenset({"AVX-512F", "AVX-512BW", "AVX-512-VNNI"}),
-    "avxvnni": frozenset({"AVX2", "FMA", "F16C", "AVX-VNNI"}),
-    "avx2": frozenset({"AVX2", "FMA", "F16C"}),
+    "avx512vnni": _AVX2 | {"AVX-512F", "AVX-512BW", "AVX-512DQ", "AVX-512VL", "AVX-512-VNNI"},
+    "avxvnni": _AVX2 | {"AVX-VNNI"},
+    "avx2": _AVX2,
     "i8mm": frozenset({"NEON", "FP16", "dot product", "I8MM"}),
     "dotprod": frozenset({"NEON", "FP16", "dot product"}),
     "neon": frozenset({"NEON"}),
