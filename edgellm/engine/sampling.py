@@ -4,9 +4,10 @@ The order is that of vLLM and transformers: repetition, presence and frequency p
 banned end tokens; then temperature, top-k, top-p, min-p. Each row depends on that row alone, so that a
 request gets the same tokens in any batch.
 
-What looks at every entry of the vocabulary costs most, so it is left out where it can be: a greedy row is
-one pass that looks for the maximum; top-k and min-p never take the exponential of a whole row; top-p does,
-for all rows that need it at once, since it needs their sum.
+What looks at every entry of the vocabulary costs most, so it is left out where it can be. One pass over all
+rows finds their maxima, which is all that greedy rows need; top-k and min-p never take the exponential of a
+whole row; top-p does, for all rows that need it at once, since it needs their sum. Penalties touch few
+entries, and log-probabilities are seldom asked for: both go row by row.
 """
 
 from __future__ import annotations
@@ -57,22 +58,20 @@ def choose(logits: Float32s, sequences: SequenceOf[Sequence]) -> list[Choice]:
 
     Log-probabilities are those of the model after penalties, before temperature and truncation.
     """
-    tokens = [0] * len(sequences)
-    draws: list[int] = []
-    for i, sequence in enumerate(sequences):
+    for row, sequence in zip(logits, sequences, strict=True):
         if sequence.adjusted:
-            _adjust(logits[i], sequence)
-        if sequence.rng is None:
-            tokens[i] = int(logits[i].argmax())
-        else:
-            draws.append(i)
+            _adjust(row, sequence)
+    likeliest = logits.argmax(axis=1)
+    tokens: list[int] = likeliest.tolist()
+    draws = [i for i, sequence in enumerate(sequences) if sequence.rng is not None]
     # Log-probabilities must be taken before drawing, which changes the rows.
     norms = {i: _norm(logits[i]) for i, s in enumerate(sequences) if s.params.logprobs is not None}
     tops = {i: _top(logits[i], norms[i], sequences[i].params.logprobs or 0) for i in norms}
     plain = {i: logits[i].copy() for i in norms if sequences[i].rng is not None}
     if draws:
         rows = logits if len(draws) == len(sequences) else logits[draws]
-        for i, token in zip(draws, _draw(rows, [sequences[i] for i in draws]), strict=True):
+        peaks = logits[draws, likeliest[draws]]
+        for i, token in zip(draws, _draw(rows, peaks, [sequences[i] for i in draws]), strict=True):
             tokens[i] = token
     return [
         (token, TokenLogprob(token, float(plain.get(i, logits[i])[token]) - norms[i], tops[i]))
@@ -116,11 +115,10 @@ def _adjust(row: Float32s, sequence: Sequence) -> None:
         row[list(sequence.end_ids | set(params.stop_token_ids))] = -np.inf
 
 
-def _draw(logits: Float32s, sequences: SequenceOf[Sequence]) -> list[int]:
-    """One token for each row of float32[r, vocab], which is changed: the cumulative sum of the truncated
-    distribution inverted at one uniform number.
+def _draw(logits: Float32s, peaks: Float32s, sequences: SequenceOf[Sequence]) -> list[int]:
+    """One token for each row of float32[r, vocab], which is changed, with the maxima float32[r]: the
+    cumulative sum of the truncated distribution inverted at one uniform number.
     """
-    peaks = logits.max(axis=1)
     cuts = [_truncate(*one) for one in zip(logits, peaks, sequences, strict=True)]
     tokens = [0] * len(sequences)
     if dense := [i for i, cut in enumerate(cuts) if not cut.enough]:

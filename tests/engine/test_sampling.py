@@ -205,3 +205,22 @@ def test_senseless_settings_are_refused(bad: dict[str, object]) -> None:
 
     with pytest.raises(RequestError, match=next(iter(bad)) + "|type"):
         SamplingParams.from_defaults(SamplingDefaults(), **bad)
+
+
+def test_tokens_of_given_seeds_stay_what_they_are() -> None:
+    """Who repeats a request with its seed gets the answer of an earlier version."""
+    every: list[dict[str, object]] = [
+        {"temperature": 0.0},
+        {"temperature": 0.0, "logprobs": 2},
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 4.0, "top_p": 0.99, "logprobs": 0},
+        {"temperature": 1.2, "top_k": 40},
+        {"temperature": 1.0, "min_p": 0.05, "presence_penalty": 1.0},
+        {"temperature": 0.01, "top_p": 0.5, "repetition_penalty": 1.3},
+        {"temperature": 0.0, "frequency_penalty": 0.5, "logit_bias": {7: 3.0}},
+        {"temperature": 1e-9},
+    ]
+    logits = np.random.default_rng(5).standard_normal((10, 2048)).astype(np.float32) * 3
+    found = choose(logits, [sequence([1, 2, 3], [4, 4], seed=5, **params) for params in every])
+    assert [token for token, _ in found] == [639, 474, 1406, 1673, 1661, 1342, 941, 1934, 1740, 1703]
