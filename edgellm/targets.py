@@ -193,5 +193,6 @@ def offers(target: Target, quant: str | None, backend: str | None) -> tuple[str,
     found = [one for one in candidates if quant in one.quants]
     if not found:
         quants = dict.fromkeys(name for one in candidates for name in one.quants)
-        raise UnsupportedError(f"{target.name} has no quantization {quant!r}; it has {', '.join(quants)}")
+        who = target.name if backend is None else f"the {backend} backend for {target.name}"
+        raise UnsupportedError(f"{who} has no quantization {quant!r}; it has {', '.join(quants)}")
     return quant, found

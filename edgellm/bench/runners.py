@@ -34,6 +34,7 @@ class EngineRunner:
         threads: int | None,
         max_batch: int,
         context: int | None,
+        kv: str | None,
         on_memory: Callable[[MemoryPlan], None],
     ) -> None:
         from edgellm.engine import Engine
@@ -44,6 +45,7 @@ class EngineRunner:
             threads=threads,
             max_batch=max_batch,
             context=context,
+            kv=kv,
             max_queue=1 << 20,
             prefix_cache=False,
             on_memory=on_memory,

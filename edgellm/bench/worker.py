@@ -18,7 +18,7 @@ from edgellm.errors import EdgeLLMError
 
 class WorkerSpec(msgspec.Struct, frozen=True):
     """What a worker loads. `path` is a bundle, a CTranslate2 model directory or a GGUF file; `context` is
-    what one sequence may hold, None for all that the bundle allows.
+    what one sequence may hold, None for all that the bundle allows; `kv` is what a bundle's cache holds.
     """
 
     kind: Literal["edgellm", "ctranslate2", "llamacpp"]
@@ -26,6 +26,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     threads: int | None
     max_batch: int
     context: int | None = None
+    kv: str | None = None
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -42,7 +43,9 @@ def load(spec: WorkerSpec) -> Runner:
     from edgellm.bench import runners
 
     if spec.kind == "edgellm":
-        return runners.EngineRunner(spec.path, spec.threads, spec.max_batch, spec.context, _tell_gpu_memory)
+        return runners.EngineRunner(
+            spec.path, spec.threads, spec.max_batch, spec.context, spec.kv, _tell_gpu_memory
+        )
     if spec.kind == "ctranslate2":
         return runners.CTranslate2Runner(spec.path, spec.threads)
     return runners.LlamaCppRunner(spec.path, spec.threads)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import UNSET, UnsetType
 
+from edgellm.cli.options import kv_option
 from edgellm.cli.output import json_option, note, print_json, print_table
 from edgellm.errors import UsageError
 
@@ -46,6 +47,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="CPU threads, for every engine. [default: one a core]"
 )
+@kv_option
 @click.option(
     "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Medians of this many."
 )
@@ -63,6 +65,7 @@ def bench(
     prompt: list[int],
     new: int,
     threads: int | None,
+    kv: str | None,
     rounds: int,
     compare: str,
     checkpoint: str | None,
@@ -95,7 +98,7 @@ def bench(
     threads = threads or compute_threads()
     measured: list[Measurement] = []
     with ExitStack() as stack:
-        specs = _specs(opened, compare, threads, cases, checkpoint, gguf, keep, stack)
+        specs = _specs(opened, compare, threads, kv, cases, checkpoint, gguf, keep, stack)
         workers = [stack.enter_context(Worker(spec)) for spec in specs]
         total = rounds * len(cases) * len(workers)
         for one in run_rounds(workers, cases, rounds, threads):
@@ -141,6 +144,7 @@ def _specs(
     bundle: Bundle,
     compare: str,
     threads: int,
+    kv: str | None,
     cases: list[Case],
     checkpoint: str | None,
     gguf: str | None,
@@ -154,7 +158,7 @@ def _specs(
     if unknown := [name for name in peers if name not in PEERS]:
         raise UsageError(f"no peer is called {unknown[0]!r}; known are {', '.join(PEERS)}")
     max_batch = max(case.batch for case in cases)
-    specs = [WorkerSpec("edgellm", str(bundle.path), threads, max_batch, _longest(cases))]
+    specs = [WorkerSpec("edgellm", str(bundle.path), threads, max_batch, _longest(cases), kv)]
     for peer in peers:
         if peer == "llamacpp":
             if gguf is None:

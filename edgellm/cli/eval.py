@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.options import kv_option
 from edgellm.cli.output import json_option, note, print_facts, print_json, progress_bars
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _STAGES = {
 )
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Stop after this many scored tokens.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: one per core]")
+@kv_option
 @click.option("--offline", is_flag=True, help="Use downloaded models only, never the network.")
 @json_option
 def eval(
@@ -53,6 +55,7 @@ def eval(
     window: int | None,
     max_tokens: int | None,
     threads: int | None,
+    kv: str | None,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -74,6 +77,7 @@ def eval(
             window=window,
             max_tokens=max_tokens,
             threads=threads,
+            kv=kv,
             offline=offline,
             on_progress=progress,
         )

@@ -25,6 +25,17 @@ def environment_option(name: str, *more: str, **settings: Any) -> Callable[[F], 
     )
 
 
+def _kv(option: Any) -> Callable[[F], F]:
+    made: Callable[[F], F] = option(
+        "--kv",
+        type=click.Choice(["fp16", "fp32", "int8"]),
+        metavar="TYPE",
+        help="What the key/value cache holds: fp16, fp32, or int8 in half of fp16's memory.  "
+        "[default: the bundle's]",
+    )
+    return made
+
+
 def _engine(option: Any) -> tuple[Callable[[F], F], ...]:
     return (
         option(
@@ -48,13 +59,7 @@ def _engine(option: Any) -> tuple[Callable[[F], F], ...]:
             type=click.IntRange(1, 64),
             help="Cohorts at a time (request mode).  [default: the backend's]",
         ),
-        option(
-            "--kv",
-            type=click.Choice(["fp16", "fp32", "int8"]),
-            metavar="TYPE",
-            help="What the key/value cache holds: fp16, fp32, or int8 in half of fp16's memory.  "
-            "[default: the bundle's]",
-        ),
+        _kv(option),
     )
 
 
@@ -84,6 +89,11 @@ def _all(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
         return command
 
     return decorate
+
+
+def kv_option(command: F) -> F:
+    """--kv by itself."""
+    return _kv(click.option)(command)
 
 
 def engine_options(command: F) -> F:

@@ -218,9 +218,11 @@ class Engine:
             raise RequestError(f"a token id of the prompt is outside the vocabulary of {vocab_size} tokens")
         room = self.context - len(prompt_ids)
         if room < 1:
+            built = self.bundle.manifest.context
+            larger = "build with" if self.context == built else f"open the bundle, which holds {built}, with"
             raise PromptTooLongError(
                 f"the prompt has {len(prompt_ids)} tokens, and the context holds {self.context} "
-                "for prompt and answer together; shorten the prompt or build with a larger --context",
+                f"for prompt and answer together; shorten the prompt or {larger} a larger --context",
                 len(prompt_ids),
                 self.context,
             )

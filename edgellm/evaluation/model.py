@@ -29,14 +29,19 @@ class ScoredModel:
         max_tokens: the longest sequence it takes. vocab_size: entries of a row of logits.
     """
 
-    def __init__(self, bundle: Bundle, *, window: int, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, *, window: int, threads: int | None, kv: str | None = None) -> None:
         """Load the bundle for sequences of `window` tokens, or of its context if that is shorter.
+
+        Args:
+            kv: what the key/value cache holds; None: the bundle's default.
 
         Raises:
             UnsupportedError: its backend gives no logits. BundleError, MissingDependencyError: see `Engine`.
         """
         manifest = bundle.manifest
-        options = LoadOptions(threads=threads, max_batch=1, context=min(window, manifest.context), workers=1)
+        options = LoadOptions(
+            threads=threads, max_batch=1, context=min(window, manifest.context), workers=1, kv=kv
+        )
         executor: Executor = get_backend(manifest.backend).load(bundle, options)
         if executor.mode == "request" and not isinstance(executor, SequenceLogits):
             executor.close()

@@ -34,6 +34,7 @@ def evaluate(
     window: int | None = None,
     max_tokens: int | None = None,
     threads: int | None = None,
+    kv: str | None = None,
     offline: bool = False,
     on_progress: Progress | None = None,
 ) -> Report:
@@ -44,6 +45,7 @@ def evaluate(
             checkpoint is built as fp32 into a temporary directory.
         window: tokens of a forward pass at most; None = 512, or what the models can do if that is less.
         max_tokens: stop after so many scored tokens. threads: of a forward pass; None = one a core.
+        kv: what the key/value cache of `bundle` holds; None: its default.
         offline: never use the network.
         on_progress: (stage, done, in all) with the stages of `edgellm.build`, and "score", in tokens of each
             model.
@@ -56,7 +58,7 @@ def evaluate(
     documents = encode(opened, read_texts(Path(text)), max_tokens)
     size = DEFAULT_WINDOW if window is None else window
     with ExitStack() as stack:
-        model = stack.enter_context(ScoredModel(opened, window=size, threads=threads))
+        model = stack.enter_context(ScoredModel(opened, window=size, threads=threads, kv=kv))
         _check_window(opened, model, window)
         models, name = [model], None
         if against is not None:

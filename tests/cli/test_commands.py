@@ -90,6 +90,11 @@ def test_build_refuses_in_one_line(checkpoint_dir: Path, bundle_dir: Path, tmp_p
     for arguments, status, says in (
         ([checkpoint_dir, "--target", "mali", "--backend", "ctranslate2", "--out", tmp_path / "b"], 1, "tvm"),
         ([checkpoint_dir, "--kernels", "cuda", "--out", tmp_path / "b"], 1, "cuda is for nvidia-gpu"),
+        (
+            [checkpoint_dir, "-q", "int4", "--target", "x86-64", "--backend", "ctranslate2"],
+            1,
+            "the ctranslate2 backend for x86-64 has no quantization 'int4'; it has int8, fp32",
+        ),
         ([checkpoint_dir, "--quant", "int3", "--out", tmp_path / "b"], 1, "int8, fp16, fp32"),
         ([checkpoint_dir, "--out", bundle_dir], 1, "--force"),
         ([tmp_path / "none", "--out", tmp_path / "b"], 2, "none"),

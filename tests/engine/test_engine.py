@@ -123,6 +123,14 @@ def test_length_limits(engine: Engine) -> None:
         engine.submit((prompt * 2)[: engine.context])
     assert caught.value.prompt_tokens == caught.value.context == engine.context
     assert str(engine.context) in str(caught.value)
+    assert "build with a larger --context" in str(caught.value)
+
+
+def test_a_context_that_was_chosen_smaller_is_what_to_raise(demo_bundle: Path) -> None:
+    with Engine(demo_bundle, context=32) as small, pytest.raises(PromptTooLongError) as caught:
+        small.submit([5] * 32)
+    built = small.bundle.manifest.context
+    assert f"open the bundle, which holds {built}, with a larger --context" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgellm.backends.base import BuildPlan, Built, LoadOptions, Progress
 from edgellm.backends.tvm.compilation import Task, compiling
 from edgellm.bundle.model_config import ModelConfig
-from edgellm.errors import MissingDependencyError
+from edgellm.errors import MissingDependencyError, UsageError
 from edgellm.resources import cache_dir
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ def load(bundle: Bundle, directory: Path, options: LoadOptions) -> StepExecutor:
     """Open an executor on a GPU of this machine."""
     from edgellm.backends.plan.open import open_executor
 
+    if options.kv is not None:
+        raise UsageError(
+            f"--kv {options.kv}: the cache of a GPU bundle has the type of its kernels; leave it out"
+        )
     manifest = bundle.manifest
     return open_executor(
         directory, manifest.model, manifest.memory, context=options.context_within(manifest.context),

@@ -12,8 +12,9 @@ from edgellm.backends import get_backend
 from edgellm.backends.base import LoadOptions
 from edgellm.bundle import Bundle
 from edgellm.errors import UsageError
+from edgellm.evaluation import evaluate
 from edgellm.evaluation.model import step_logits
-from tests.evaluation.demo import module
+from tests.evaluation.demo import module, write_texts
 
 
 def test_int8_costs_the_demo_model_next_to_nothing(demo_int4: Path) -> None:
@@ -48,6 +49,12 @@ def test_int8_takes_half_the_memory_and_answers(demo_int4: Path) -> None:
             answers.append(engine.generate([question], max_tokens=40, temperature=0.0)[0].text)
     assert 0.5 < sizes[1] / sizes[0] < 0.56
     assert answers[0] == answers[1]
+
+
+def test_what_the_cache_costs_can_be_evaluated(demo_int4: Path, tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "t.jsonl", [module("heldout").texts()[0] * 3])
+    reports = [evaluate(demo_int4, texts, kv=kv, against=demo_int4).against for kv in (None, "int8")]
+    assert [report is not None and report.kl_max > 0 for report in reports] == [False, True]
 
 
 def test_what_a_bundle_has_no_code_for_is_refused(demo_int4: Path, demo_bundle: Path) -> None:
