@@ -57,6 +57,12 @@ def test_for_programs(demo_bundle: Path, texts: Path) -> None:
     assert found["against"]["kl_max"] == 0 and found["against"]["top1_agreement"] == 1
 
 
+@pytest.mark.parametrize("command", [["eval", "--text", "README.md"], ["bench", "--batch", "1"]])
+def test_the_cache_s_type_is_handed_on(demo_bundle: Path, command: list[str]) -> None:
+    done = edgellm(command[0], demo_bundle, *command[1:], "--kv", "int8")
+    assert done.returncode != 0 and "--backend tvm" in done.stderr, done
+
+
 def test_json_has_no_nan(demo_bundle: Path, texts: Path) -> None:
     done = edgellm("eval", demo_bundle, "--text", texts, "--max-tokens", 1, "--json")
     found = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

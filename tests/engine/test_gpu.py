@@ -17,7 +17,7 @@ from edgellm.adapters import list_adapters
 from edgellm.backends.executor import Float32s, Int32s, StepInput
 from edgellm.backends.memory import MemoryPlan
 from edgellm.backends.plan.executor import PlanExecutor
-from edgellm.errors import UnsupportedError
+from edgellm.errors import UnsupportedError, UsageError
 from tests.backends.plan.models import PROGRAMS, use_program
 from tests.engine.scenarios import Watched, check_counts, requests_alone, second_turn, watching
 from tests.engine.soak import Setting, open_engine
@@ -97,6 +97,8 @@ def test_tokens_do_not_depend_on_budget_batch_cache_or_preemption(bundle: Path) 
 
 def test_memory_is_sized_from_the_request(bundle: Path) -> None:
     heard: list[MemoryPlan] = []
+    with pytest.raises(UsageError, match="--kv int8: the cache of a GPU bundle"):
+        Engine(bundle, kv="int8")
     with Engine(bundle, context=100, max_batch=3, on_memory=heard.append) as engine:
         limits, memory = engine.executor.limits, engine.memory
         assert (limits.num_blocks, limits.max_batch, engine.context) == (3 * 7, 3, 100)
