@@ -55,7 +55,6 @@ def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | Non
         dump: a directory that receives what each phase makes.
     """
     target = tvm.target.Target(isa.target())
-    target = target.with_host(target)
     dumped = _Dump(dump)
     dumped.module("graph", module)
     with target:
@@ -64,15 +63,25 @@ def compile_graph(module: tvm.IRModule, isa: Isa, out: Path, *, dump: Path | Non
             dumped.module(name, module)
         bytecode = relax.ExecBuilder()
         kernels = _kernels(_call("relax.VMCodeGen", bytecode, module))
-        kernels = tirx.transform.BindTarget(target)(kernels)
-        for name, passes in KERNEL_PHASES.items():
-            kernels = tvm.transform.Sequential(passes())(kernels)
-            dumped.module(name, kernels)
-        machine_code = _call("target.build.llvm", kernels, target)
+    machine_code = compile_kernels(kernels, isa, dumped.module)
     dumped.text("machine-code.s", lambda: machine_code.inspect_source("asm"))
     executable = relax.VMExecutable(_call("relax.VMLink", bytecode, target, machine_code, [], {}))
     dumped.text("bytecode.txt", executable.as_text)
     executable.export_library(str(out), fcompile=_linker(isa))
+
+
+def compile_kernels(
+    kernels: tvm.IRModule, isa: Isa, show: Callable[[str, tvm.IRModule], None] = lambda name, module: None
+) -> Any:
+    """Machine code of a module of kernels; `show` gets the module after each phase."""
+    target = tvm.target.Target(isa.target())
+    target = target.with_host(target)
+    with target:
+        kernels = tirx.transform.BindTarget(target)(kernels)
+        for name, passes in KERNEL_PHASES.items():
+            kernels = tvm.transform.Sequential(passes())(kernels)
+            show(name, kernels)
+        return _call("target.build.llvm", kernels, target)
 
 
 class _Dump:

@@ -18,11 +18,9 @@ def compiled(function: Any, isa: Isa) -> Any:
     """The kernel (called "f"), ready to call with tensors."""
     import tvm
 
-    from edgellm.compile.pipeline import UNNEEDED
+    from edgellm.compile.pipeline import compile_kernels
 
-    target = tvm.target.Target(isa.target())
-    with tvm.transform.PassContext(disabled_pass=UNNEEDED, config={"tirx.disable_cse_tir": True}):
-        return tvm.compile(tvm.IRModule({"f": function}), target=target)["f"]
+    return tvm.runtime.Executable(compile_kernels(tvm.IRModule({"f": function}), isa))["f"]
 
 
 def tensors(*arrays: np.ndarray) -> list[Any]:

@@ -20,14 +20,13 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str],
     import tvm
 
     from edgellm.compile.kernels.matmul import MatmulShape, matmul
-    from edgellm.compile.pipeline import UNNEEDED, _linker
+    from edgellm.compile.pipeline import _linker, compile_kernels
 
     folder, made = tmp_path_factory.mktemp("systems"), {}
     for target, name in (("x86-64", "linux"), ("x86-64", "windows"), ("arm64", "linux"), ("arm64", "macos")):
         isa = for_system(ISAS[target][-1], target, name)
         function = matmul(isa, MatmulShape(32, 128, 4), "f")
-        with tvm.transform.PassContext(disabled_pass=UNNEEDED, config={"tirx.disable_cse_tir": True}):
-            executable = tvm.compile(tvm.IRModule({"f": function}), target=tvm.target.Target(isa.target()))
+        executable = tvm.runtime.Executable(compile_kernels(tvm.IRModule({"f": function}), isa))
         made[target, name] = folder / f"{target}-{name}.so"
         executable.export_library(str(made[target, name]), fcompile=_linker(isa))
     return made
