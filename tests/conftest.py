@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import edgellm
 from tests.make_checkpoints import make_checkpoint
@@ -18,6 +19,10 @@ from tests.support import require
 # all of it is loaded first. That executors need no compiler is tested in processes of their own.
 with suppress(ImportError):
     import tvm  # noqa: F401
+
+# How fast a machine is, and what else runs on it, decides no test.
+settings.register_profile("edgellm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgellm")
 
 # Shells start background jobs with Ctrl-C ignored, and every program that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

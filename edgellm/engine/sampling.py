@@ -27,6 +27,9 @@ Ids = NDArray[np.int64]
 Weights = NDArray[np.float64]
 Choice = tuple[int, TokenLogprob | None]
 
+UNSOUND = -1
+"""In place of a token, where the largest logit is infinite or one is not a number."""
+
 CANDIDATES = 512
 """Likeliest tokens looked at first; a whole row is sorted only where these do not cover top-p."""
 
@@ -51,7 +54,7 @@ class _Cut:
 
 
 def choose(logits: Float32s, sequences: SequenceOf[Sequence]) -> list[Choice]:
-    """The next token of each sequence, with its log-probability where asked for.
+    """The next token of each sequence, or `UNSOUND`, with its log-probability where asked for.
 
     Args:
         logits: float32[r, vocab], row i for sequences[i]; changed in place.
@@ -61,7 +64,10 @@ def choose(logits: Float32s, sequences: SequenceOf[Sequence]) -> list[Choice]:
     for row, sequence in zip(logits, sequences, strict=True):
         if sequence.adjusted:
             _adjust(row, sequence)
-    likeliest = logits.argmax(axis=1)
+    likeliest = logits.argmax(axis=1)  # finds what is not a number first
+    maxima = logits[np.arange(len(logits)), likeliest]
+    unsound = ~np.isfinite(maxima)
+    logits[unsound] = maxima[unsound] = 0.0
     tokens: list[int] = likeliest.tolist()
     draws = [i for i, sequence in enumerate(sequences) if sequence.rng is not None]
     # Log-probabilities must be taken before drawing, which changes the rows.
@@ -70,9 +76,9 @@ def choose(logits: Float32s, sequences: SequenceOf[Sequence]) -> list[Choice]:
     plain = {i: logits[i].copy() for i in norms if sequences[i].rng is not None}
     if draws:
         rows = logits if len(draws) == len(sequences) else logits[draws]
-        peaks = logits[draws, likeliest[draws]]
-        for i, token in zip(draws, _draw(rows, peaks, [sequences[i] for i in draws]), strict=True):
+        for i, token in zip(draws, _draw(rows, maxima[draws], [sequences[i] for i in draws]), strict=True):
             tokens[i] = token
+    tokens = [UNSOUND if bad else token for token, bad in zip(tokens, unsound, strict=True)]
     return [
         (token, TokenLogprob(token, float(plain.get(i, logits[i])[token]) - norms[i], tops[i]))
         if i in norms
@@ -94,7 +100,8 @@ def choose_top(top: Float32s, ids: Int32s, sequences: SequenceOf[Sequence]) -> l
     Args:
         top: float32[r, k], largest first; changed in place. ids: int32[r, k], the tokens they belong to.
     """
-    return [(int(ids[i, at]), None) for i, (at, _) in enumerate(choose(top, sequences))]
+    places = [at for at, _ in choose(top, sequences)]
+    return [(at if at == UNSOUND else int(ids[i, at]), None) for i, at in enumerate(places)]
 
 
 def _adjust(row: Float32s, sequence: Sequence) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 
 from edgellm.backends.executor import StepExecutor, StepInput, TopLogits
-from edgellm.engine.sampling import Choice, choose, choose_top, enough
+from edgellm.engine.sampling import UNSOUND, Choice, choose, choose_top, enough
 from edgellm.engine.scheduler import Chunk, StepScheduler
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import DeviceLostError, ExecutorError
@@ -134,8 +134,21 @@ class StepLoop:
         for chunk in chunks:
             self.scheduler.advance(chunk)
         for sequence, (token, logprob) in zip(sampled, choices, strict=True):
-            if sequence.accept(token, logprob) is not None:
+            if token == UNSOUND:
+                self._fail_unsound(sequence)
+            elif sequence.accept(token, logprob) is not None:
                 self.scheduler.remove(sequence)
+
+    def _fail_unsound(self, sequence: Sequence) -> None:
+        """The model gave no numbers: this answer ends, and what it left in the cache is not shared."""
+        self.scheduler.remove(sequence)
+        self.scheduler.pool.forget()
+        sequence.generation.fail(
+            ExecutorError(
+                "the model's logits are not numbers: 16-bit floats overflowed, or a kernel or driver is "
+                "faulty. Run edgellm verify on the bundle, and take its fp32 program or an fp32 build"
+            )
+        )
 
     def _fail_running(self, error: Exception) -> None:
         """A step failed: its sequences end with the error, the cache is emptied, the queue goes on.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import Generation
-from edgellm.engine.sampling import choose
+from edgellm.engine.sampling import UNSOUND, choose, choose_top
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import RequestError
 
@@ -224,3 +224,26 @@ def test_tokens_of_given_seeds_stay_what_they_are() -> None:
     logits = np.random.default_rng(5).standard_normal((10, 2048)).astype(np.float32) * 3
     found = choose(logits, [sequence([1, 2, 3], [4, 4], seed=5, **params) for params in every])
     assert [token for token, _ in found] == [639, 474, 1406, 1673, 1661, 1342, 941, 1934, 1740, 1703]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_rows_that_are_no_numbers_give_no_token_and_change_no_other(wrong: float) -> None:
+    logits = np.random.default_rng(3).standard_normal((4, 50)).astype(np.float32)
+    company = [
+        sequence([1]),
+        sequence([1], temperature=0.0),
+        sequence([1], top_p=0.9, logprobs=2),
+        sequence([1]),
+    ]
+    expected = choose(logits[3:].copy(), [sequence([1], seed=5)])
+    company[3] = sequence([1], seed=5)
+    spoiled = logits.copy()
+    spoiled[:3, 17] = wrong
+    chosen = choose(spoiled, company)
+    assert [token for token, _ in chosen[:3]] == [UNSOUND] * 3 and chosen[3:] == expected
+
+    top = -np.sort(-logits, axis=1)[:, :8]
+    top[0, 2] = wrong
+    ids = np.tile(np.arange(8, dtype=np.int32) + 30, (4, 1))
+    greedy = [sequence([1], temperature=0.0) for _ in range(4)]
+    assert [token for token, _ in choose_top(top, ids, greedy)] == [UNSOUND, 30, 30, 30]

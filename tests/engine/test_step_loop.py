@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgellm.backends.executor import Float32s, StepInput
 from edgellm.backends.params import SamplingParams
 from edgellm.engine.generation import Chunk, Generation, Result
 from edgellm.engine.sequence import Sequence
@@ -132,8 +133,20 @@ def test_a_fork_of_a_conversation_copies_what_it_shares_and_spoils_nothing() -> 
     assert loop.scheduler.pool.in_use == 0
 
 
+class Held(NumpyExecutor):
+    """Its second step waits until another request has come."""
+
+    def __init__(self, **limits: int) -> None:
+        super().__init__(**limits)
+        self.come = threading.Event()
+
+    def step(self, step: StepInput) -> Float32s:
+        assert not self.log or self.come.wait(30)
+        return super().step(step)
+
+
 def test_a_late_request_joins_the_running_batch() -> None:
-    executor = NumpyExecutor(context=64)
+    executor = Held(context=64)
     loop = StepLoop(executor)
     early = sequence([1, 2], 55)
     loop.submit([early])
@@ -141,6 +154,7 @@ def test_a_late_request_joins_the_running_batch() -> None:
     next(stream)
     late = sequence([5, 6, 7], 3)
     loop.submit([late])
+    executor.come.set()
     late.generation.result()
     assert not early.generation.done
     early.generation.result()
@@ -149,12 +163,13 @@ def test_a_late_request_joins_the_running_batch() -> None:
 
 
 def test_long_prompts_do_not_stop_running_decodes() -> None:
-    executor = NumpyExecutor(max_step_tokens=8)
+    executor = Held(max_step_tokens=8)
     loop = StepLoop(executor)
     early, late = sequence([1], 50), sequence([2] * 30, 2)
     loop.submit([early])
     next(iter(early.generation))
     loop.submit([late])
+    executor.come.set()
     late.generation.result()
     early.generation.result()
     loop.close()
@@ -194,6 +209,38 @@ def test_a_failed_step_fails_its_requests_and_the_next_ones_work() -> None:
     loop.submit([after])
     assert list(after.generation.result().token_ids) == executor.greedy([1, 2, 3], 8)
     loop.close()
+
+
+class Poisoned(NumpyExecutor):
+    """Gives no numbers after one token."""
+
+    poison = -1
+
+    def step(self, step: StepInput) -> Float32s:
+        logits = super().step(step)
+        logits[step.token_ids[step.logits_rows] == self.poison, 5] = np.nan
+        return logits
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_end_one_answer_and_leave_nothing_to_share(temperature: float) -> None:
+    executor = Poisoned()
+    loop = StepLoop(executor)
+    expected = executor.greedy([1] * 12, 20)
+    executor.poison = next(token for token in range(2, 61) if token not in expected)
+    prompt = [executor.poison + 1] * 9 + [executor.poison]
+    bad, good = sequence(prompt, temperature=temperature), sequence([1] * 12, 20)
+    loop.submit([bad, good])
+    with pytest.raises(ExecutorError, match="not numbers"):
+        bad.generation.result()
+    assert list(good.generation.result().token_ids) == expected
+    again = sequence(prompt)
+    loop.submit([again])
+    with pytest.raises(ExecutorError, match="not numbers"):
+        again.generation.result()
+    assert again.generation.cached_tokens == 0
+    loop.close()
+    assert loop.scheduler.pool.in_use == 0
 
 
 def test_closing_ends_every_request() -> None:
