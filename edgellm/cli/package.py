@@ -201,17 +201,11 @@ def ios(
             bundle, out, id=id, name=name, version=app_version, icon=icon, team=team, force=force,
             on_progress=report,
         )  # fmt: skip
-    size = sum(made.bundle_bytes.values())
     if as_json:
-        print_json(
-            {
-                **_values(made),
-                "team": made.team,
-            }
-        )
+        print_json({**_values(made), "team": made.team})
         return
     print_facts(_facts(made, "in the app"))
-    if size > STORE_BYTES:
+    if sum(made.bundle_bytes.values()) > STORE_BYTES:
         note(f"Apple's store takes apps of up to {bytes_text(STORE_BYTES)}; this one is larger")
     note(f"Link and sign it on a Mac: {made.path / 'README.md'} has the two commands")
 

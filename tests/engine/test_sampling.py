@@ -13,6 +13,17 @@ from edgellm.engine.sampling import UNSOUND, choose, choose_top
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import RequestError
 
+SETTINGS: list[dict[str, object]] = [
+    {"temperature": 0.0, "logprobs": 2},
+    {"temperature": 1.0},
+    {"temperature": 0.7, "top_p": 0.9},
+    {"temperature": 4.0, "top_p": 0.99, "logprobs": 0},
+    {"temperature": 1.2, "top_k": 40},
+    {"temperature": 1.0, "min_p": 0.05, "presence_penalty": 1.0},
+    {"temperature": 0.01, "top_p": 0.5, "repetition_penalty": 1.3},
+]
+"""One of each way to choose."""
+
 
 def sequence(prompt: list[int], answer: list[int] | None = None, **params: object) -> Sequence:
     generation = Generation(1, prompt, SamplingParams(**params), lambda _: None)  # type: ignore[arg-type]
@@ -112,18 +123,9 @@ def test_a_row_gets_its_token_in_any_company(seed: int, vocab: int) -> None:
     """Whatever settings the other rows have: what is done for several rows at once must not show."""
     rng = np.random.default_rng(seed)
     logits = (rng.standard_normal((7, vocab)) * rng.choice([0.5, 3, 12])).astype(np.float32)
-    every = [
-        {"temperature": 0.0, "logprobs": 2},
-        {"temperature": 1.0},
-        {"temperature": 0.7, "top_p": 0.9},
-        {"temperature": 4.0, "top_p": 0.99, "logprobs": 0},
-        {"temperature": 1.2, "top_k": 40},
-        {"temperature": 1.0, "min_p": 0.05, "presence_penalty": 1.0},
-        {"temperature": 0.01, "top_p": 0.5, "repetition_penalty": 1.3},
-    ]
 
     def chosen(rows: list[int]) -> dict[int, object]:
-        sequences = [sequence([1, 2, 3], [4, 4], seed=seed, **every[i]) for i in rows]
+        sequences = [sequence([1, 2, 3], [4, 4], seed=seed, **SETTINGS[i]) for i in rows]
         return dict(zip(rows, choose(logits[rows].copy(), sequences), strict=True))
 
     together = chosen(list(range(7)))
@@ -211,13 +213,7 @@ def test_tokens_of_given_seeds_stay_what_they_are() -> None:
     """Who repeats a request with its seed gets the answer of an earlier version."""
     every: list[dict[str, object]] = [
         {"temperature": 0.0},
-        {"temperature": 0.0, "logprobs": 2},
-        {"temperature": 1.0},
-        {"temperature": 0.7, "top_p": 0.9},
-        {"temperature": 4.0, "top_p": 0.99, "logprobs": 0},
-        {"temperature": 1.2, "top_k": 40},
-        {"temperature": 1.0, "min_p": 0.05, "presence_penalty": 1.0},
-        {"temperature": 0.01, "top_p": 0.5, "repetition_penalty": 1.3},
+        *SETTINGS,
         {"temperature": 0.0, "frequency_penalty": 0.5, "logit_bias": {7: 3.0}},
         {"temperature": 1e-9},
     ]

@@ -22,6 +22,7 @@ FILES = [
     *sorted(OWN_TESTS.glob("*.swift")),
     REPOSITORY / "native/Package.swift",
 ]
+_HERE = ("--disable-sandbox", "-j", "2")
 MODES = ("5", "6")
 """Versions of the language: the package says 5, and what uses it may say 6."""
 
@@ -106,9 +107,7 @@ def test_the_package_builds_with_the_core(swift: Swift, where: str, demo_phone: 
         for name in ("native", "ios"):
             ignored = shutil.ignore_patterns(".build", "App")
             shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=ignored)
-    done = swift.run(["swift-build", "--disable-sandbox", "-j", "2"], package)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "warning:" not in done.stdout + done.stderr
+    assert "warning:" not in _build(swift, package)
 
 
 def test_the_api_and_the_app_answer_through_metal(
@@ -122,19 +121,10 @@ def test_the_api_and_the_app_answer_through_metal(
     (model / "chat.json").write_bytes(compile_chat_format(demo_phone).encode())
     shutil.copytree(demo_kernels, package / "kernels")
     libraries = str(package / "lib")
-    options = (
-        "--disable-sandbox",
-        "-j",
-        "2",
-        "-Xlinker",
-        f"-L{libraries}",
-        "-Xlinker",
-        f"-rpath={libraries}",
-    )
-    done = swift.run(["swift-build", "--build-tests", *options], package)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    links = ("-Xlinker", f"-L{libraries}", "-Xlinker", f"-rpath={libraries}")
+    _build(swift, package, "--build-tests", *links)
     settings = _settings(package) | {"EDGELLM_BUNDLE": str(model / "bundle")}
-    done = swift.run(["swift-test", "--skip-build", *options], package, settings)
+    done = swift.run(["swift-test", "--skip-build", *_HERE, *links], package, settings)
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-4000:]
     executed, skipped = _counts(told)
@@ -185,6 +175,13 @@ def test_the_api_answers_as_the_core_does(
         capture_output=True, text=True, check=True, env=environment([demo_kernels]),
     )  # fmt: skip
     assert done.stdout == core.stdout and len(done.stdout) > 10
+
+
+def _build(swift: Swift, package: Path, *options: str) -> str:
+    """What building a package says."""
+    done = swift.run(["swift-build", *_HERE, *options], package)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return done.stdout + done.stderr
 
 
 def _lay_out(package: Path, metal: Path) -> None:
